@@ -1,0 +1,237 @@
+"""The study: what every report shows, and the stable JSON that tools and CI depend on.
+
+Times are milliseconds a step, shares are fractions of the step, None (null) is not known and never 0.
+Fields may be added; a field is never renamed, removed or given another unit within a version.
+
+Version 1: first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = "longpole.study"
+VERSION = 1
+
+
+class StepCounts(msgspec.Struct):
+    seen: int = 0
+    warmup: int = 0
+    measured: int = 0  # at level 0: the step time comes from these
+    profiled: int = 0  # at deeper levels: the shares inside phases come from these
+    set_aside: int = 0  # of the measured, hiccups left out of means; their excess is in `warnings`
+
+
+class Run(msgspec.Struct):
+    script: str | None = None
+    argv: list[str] = []
+    device: str | None = None
+    framework: str | None = None
+    world_size: int | None = None
+    steps: StepCounts = msgspec.field(default_factory=StepCounts)
+    batch_size: int | None = None
+    stopped: str = "window"  # window | script end | interrupt | error
+    source: str = "live"  # live | kineto | perfetto
+    model: str | None = None  # "GPT, 10.8 M parameters"
+    parameters: int | None = None
+    warnings: list[str] = []
+    facts: dict[str, str] = {}
+
+
+class Machine(msgspec.Struct):
+    name: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    ceilings: dict[str, Any] = {}
+
+
+class Spread(msgspec.Struct):
+    median: float | None = None
+    low: float | None = None  # 95 % interval of the median
+    high: float | None = None
+    n: int = 0
+    mean: float | None = None  # what the phases sum to
+
+
+class Step(msgspec.Struct):
+    wall_ms: Spread = msgspec.field(default_factory=Spread)
+    samples_per_s: float | None = None
+    accounted_share: float | None = None  # of the step, with a name: 1 - residual
+    probe_share: float | None = None  # what measuring cost the steps the time is taken from
+    residual_ms: float | None = None  # time that nobody claims
+    profiled_probe_share: float | None = None  # what the deepest level added to its own steps
+
+
+class Site(msgspec.Struct):
+    where: str  # "train.py:41 in fetch_batch"
+    ms: float
+
+
+class PhaseTime(msgspec.Struct):
+    phase: str
+    ms: float
+    share: float
+    low: float | None = None
+    high: float | None = None
+    sites: list[Site] = []
+    note: str = ""
+
+
+class LayerTime(msgspec.Struct):
+    layer: str
+    type: str = ""
+    container: bool = False
+    params: int | None = None
+    forward_ms: float | None = None
+    backward_ms: float | None = None
+    input_grad_ms: float | None = None
+    weight_grad_ms: float | None = None
+    recompute_ms: float | None = None
+    optimizer_ms: float | None = None
+    total_ms: float | None = None
+    share: float | None = None
+    saved_bytes: int | None = None
+    flops: float | None = None
+    bound_ms: float | None = None
+    calls: float | None = None  # module calls a step
+    own_ms: float | None = None  # containers: the part of total_ms that is in no child
+
+
+class OpClassTime(msgspec.Struct):
+    op_class: str
+    ms: float
+    share: float
+    forward_ms: float | None = None
+    backward_ms: float | None = None
+    flops: float | None = None
+    bytes: float | None = None
+    bound_ms: float | None = None
+    calls: float | None = None
+
+
+class OpTime(msgspec.Struct):
+    op: str
+    op_class: str
+    role: str
+    layer: str | None
+    shapes: str | None
+    ms: float
+    calls: float | None = None
+    flops: float | None = None
+    bytes: float | None = None
+    bound_ms: float | None = None
+    of_ceiling: float | None = None
+
+
+class Memory(msgspec.Struct):
+    peak_bytes: int | None = None
+    parameters_bytes: int | None = None
+    gradients_bytes: int | None = None
+    optimizer_bytes: int | None = None
+    saved_bytes: int | None = None
+
+
+class Answer(msgspec.Struct):
+    question: str
+    answer: str  # yes | no | partly | not known
+    sentence: str
+    evidence: dict[str, Any] = {}
+
+
+class Finding(msgspec.Struct):
+    slug: str
+    sentence: str
+    saving_ms: float | None = None
+    confidence: str = "not known"
+    try_: str | None = msgspec.field(default=None, name="try")
+
+
+class Share(msgspec.Struct):
+    ms: float
+    share: float
+
+
+class Timeline(msgspec.Struct):
+    """Device time by interval arithmetic, each a union of intervals; shares are of the window."""
+
+    busy: Share
+    idle: Share
+    compute: Share
+    communication: Share
+    exposed_communication: Share
+    memory_copy: Share
+    span_ms: float | None = None
+
+
+class Gap(msgspec.Struct):
+    cause: str  # launch | data | synchronization | collective | stream | host | not known
+    ms: float
+    share: float
+    count: int
+    evidence: str = ""
+
+
+class RankStep(msgspec.Struct):
+    step: int
+    ms: float
+    timeline: Timeline | None = None
+
+
+class Rank(msgspec.Struct):
+    rank: int | None
+    device: str | None
+    timeline: Timeline | None = None
+    steps: list[RankStep] = []
+    gaps: list[Gap] = []
+    source: str | None = None
+    note: str = ""
+
+
+class Study(msgspec.Struct):
+    """What a run or a trace amounts to."""
+
+    schema: str = SCHEMA
+    version: int = VERSION
+    headline: str = ""  # the sentence that names the long pole
+    run: Run = msgspec.field(default_factory=Run)
+    machine: Machine = msgspec.field(default_factory=Machine)
+    step: Step = msgspec.field(default_factory=Step)
+    phases: list[PhaseTime] = []
+    layers: list[LayerTime] = []
+    op_classes: list[OpClassTime] = []
+    ops: list[OpTime] = []
+    memory: Memory = msgspec.field(default_factory=Memory)
+    answers: list[Answer] = []
+    findings: list[Finding] = []
+    ranks: list[Rank] = []
+
+    def to_json(self) -> bytes:
+        """Indented UTF-8 JSON, as the design states it."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    def save(self, path: Path) -> None:
+        """Writes the JSON; raises LongpoleError where the place cannot be written."""
+        try:
+            path.write_bytes(self.to_json())
+        except OSError as error:
+            raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place with --json") from error
+
+
+def load_study(data: bytes, where: str) -> Study:
+    """A Study from its JSON; raises LongpoleError where `data` is no study of a version known here."""
+    try:
+        found = msgspec.json.decode(data, type=Study)
+    except msgspec.MsgspecError as error:
+        raise LongpoleError(f"{where} is not a longpole study: {error}") from error
+    if found.schema != SCHEMA or found.version > VERSION:
+        raise LongpoleError(
+            f"{where} is a {found.schema} of version {found.version}; this longpole reads {SCHEMA} up to {VERSION}"
+        )
+    return found

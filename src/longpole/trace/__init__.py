@@ -1,0 +1,39 @@
+"""The trace model: columns, schema, store, clock. Imports nothing else of longpole."""
+
+from longpole.trace.events import EventTable, make_table, nest
+from longpole.trace.kinds import DEVICE_WORK, Kind, Level, OpClass, Phase, Role, label
+from longpole.trace.trace import (
+    Collectives,
+    Interner,
+    Lane,
+    Layer,
+    LayerCalls,
+    MemoryEvents,
+    RunInfo,
+    Samples,
+    StepWindow,
+    Trace,
+)
+
+__all__ = [
+    "DEVICE_WORK",
+    "Collectives",
+    "EventTable",
+    "Interner",
+    "Kind",
+    "Lane",
+    "Layer",
+    "LayerCalls",
+    "Level",
+    "MemoryEvents",
+    "OpClass",
+    "Phase",
+    "Role",
+    "RunInfo",
+    "Samples",
+    "StepWindow",
+    "Trace",
+    "label",
+    "make_table",
+    "nest",
+]

@@ -1,0 +1,133 @@
+"""The centre: one columnar table of events, an array a column.
+
+A selection is an array of row numbers, never a smaller table, so that `parent` and `launch` stay valid.
+What was recorded is here; what analysis concludes (step, phase, layer, role, op class) is a table of its
+own, `longpole.analysis.attribution.Attribution`, with as many rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+NOT_KNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class EventTable:
+    """Events sorted by start, longest first among equals; every array has the same length.
+
+    Integers that point somewhere hold -1 where there is nothing to point at.
+    """
+
+    start_ns: NDArray[np.int64]  # on the trace's own clock; only differences mean anything
+    duration_ns: NDArray[np.int64]  # never negative: importers clip and count what they clipped
+    name: NDArray[np.int32]  # row of Trace.strings
+    kind: NDArray[np.uint8]  # longpole.trace.kinds.Kind
+    lane: NDArray[np.int32]  # row of Trace.lanes
+    parent: NDArray[np.int32]  # row of the innermost event round this one on its lane
+    launch: NDArray[np.int32]  # device events: row of the host call that started it
+    correlation: NDArray[np.int64]  # joins runtime calls and device events; ops: the external id
+    sequence: NDArray[np.int64]  # autograd sequence number; backward carries that of its forward
+    forward_thread: NDArray[np.int32]  # backward ops: the autograd thread id whose sequence numbers count
+    shapes: NDArray[np.int32]  # row of Trace.strings: input shapes as JSON
+    bytes_moved: NDArray[np.int64]  # copies and collectives, where the trace says
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    @property
+    def end_ns(self) -> NDArray[np.int64]:
+        return self.start_ns + self.duration_ns
+
+    def rows_of(self, *kinds: int) -> NDArray[np.intp]:
+        """Row numbers of the events of these kinds, in table order."""
+        return np.flatnonzero(np.isin(self.kind, kinds))
+
+    def columns(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for field in fields(self):
+            yield field.name, getattr(self, field.name)
+
+
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "start_ns": np.dtype(np.int64),
+    "duration_ns": np.dtype(np.int64),
+    "name": np.dtype(np.int32),
+    "kind": np.dtype(np.uint8),
+    "lane": np.dtype(np.int32),
+    "parent": np.dtype(np.int32),
+    "launch": np.dtype(np.int32),
+    "correlation": np.dtype(np.int64),
+    "sequence": np.dtype(np.int64),
+    "forward_thread": np.dtype(np.int32),
+    "shapes": np.dtype(np.int32),
+    "bytes_moved": np.dtype(np.int64),
+}
+REQUIRED = ("start_ns", "duration_ns", "name", "kind", "lane")
+
+
+def make_table(columns: Mapping[str, NDArray[Any] | Sequence[int]]) -> EventTable:
+    """An EventTable from columns in any row order; missing optional columns become -1.
+
+    Rows are sorted, and `parent` and `launch` (row numbers of the input order) follow their rows.
+    Raises KeyError where a required column is missing, ValueError where lengths differ.
+    """
+    count = len(columns["start_ns"])
+    full: dict[str, NDArray[Any]] = {}
+    for name, dtype in DTYPES.items():
+        if name in columns:
+            full[name] = np.asarray(columns[name], dtype=dtype)
+        elif name in REQUIRED:
+            raise KeyError(name)
+        else:
+            full[name] = np.full(count, NOT_KNOWN, dtype=dtype)
+        if len(full[name]) != count:
+            raise ValueError(f"column {name} has {len(full[name])} rows, start_ns has {count}")
+    order = np.lexsort((-full["duration_ns"], full["start_ns"]))
+    moved = np.empty(count, dtype=np.int32)
+    moved[order] = np.arange(count, dtype=np.int32)
+    for name in ("parent", "launch"):
+        pointer = full[name]
+        known = pointer >= 0
+        pointer = pointer.copy()
+        pointer[known] = moved[pointer[known]]
+        full[name] = pointer
+    return EventTable(**{name: column[order] for name, column in full.items()})
+
+
+def nest(
+    start_ns: NDArray[np.int64], duration_ns: NDArray[np.int64], lane: NDArray[np.int32], rows: NDArray[np.intp]
+) -> NDArray[np.int32]:
+    """The innermost enclosing row on the same lane for each row of the whole table; -1 where there is none.
+
+    `rows` selects which events take part (a sampler's or a device's would not nest). An event that starts
+    inside another but ends after it (clock granularity does that) counts as inside.
+    """
+    parent = np.full(len(start_ns), NOT_KNOWN, dtype=np.int32)
+    order = rows[np.lexsort((-duration_ns[rows], start_ns[rows], lane[rows]))]
+    starts = start_ns[order].tolist()
+    ends = (start_ns[order] + duration_ns[order]).tolist()
+    lanes = lane[order].tolist()
+    stack: list[int] = []
+    found = [NOT_KNOWN] * len(starts)
+    current_lane = None
+    for index, (start, here) in enumerate(zip(starts, lanes, strict=True)):
+        if here != current_lane:
+            stack.clear()
+            current_lane = here
+        while stack and ends[stack[-1]] <= start:
+            stack.pop()
+        if stack:
+            found[index] = stack[-1]
+        stack.append(index)
+    position = np.asarray(found, dtype=np.int64)
+    known = position >= 0
+    parent[order[known]] = order[position[known]]
+    return parent
