@@ -60,6 +60,12 @@ class Spread(msgspec.Struct):
     mean: float | None = None  # what the phases sum to
 
 
+class StepSample(msgspec.Struct):
+    step: int
+    ms: float
+    kind: str = "measured"  # measured | set aside | profiled | warmup
+
+
 class Step(msgspec.Struct):
     wall_ms: Spread = msgspec.field(default_factory=Spread)
     samples_per_s: float | None = None
@@ -67,6 +73,7 @@ class Step(msgspec.Struct):
     probe_share: float | None = None  # what measuring cost the steps the time is taken from
     residual_ms: float | None = None  # time that nobody claims
     profiled_probe_share: float | None = None  # what the deepest level added to its own steps
+    samples: list[StepSample] = []  # wall time of each step, in order, for the picture of the run
 
 
 class Site(msgspec.Struct):
