@@ -1,0 +1,245 @@
+"""The table of operator names: which class of work each `aten::` operator is, by exact name.
+
+In-place (`add_`), `_backward`, `_forward` and `_copy` forms follow their base name by the rules of
+`longpole.cost.op_classes`, so only irregular forms are listed. WRAPPERS dispatch to other operators and
+do nothing themselves: what time remains their own is dispatch, hence OpClass.HOST. Names: the schemas of
+torch 2.13 (`torch._C._jit_get_all_schemas`), and those of older versions met in traces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from longpole.trace import OpClass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WRAPPERS = """
+linear matmul conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution _convolution
+_convolution_mode _convolution_double_backward convolution_double_backward thnn_conv2d slow_conv3d
+batch_norm _batch_norm_impl_index _batch_norm_impl_index_backward instance_norm layer_norm group_norm rms_norm
+cross_entropy_loss nll_loss nll_loss2d nll_loss_nd ctc_loss l1_loss kl_div cosine_embedding_loss
+hinge_embedding_loss margin_ranking_loss multilabel_margin_loss poisson_nll_loss triplet_margin_loss
+softmax log_softmax special_softmax special_log_softmax special_logsumexp
+scaled_dot_product_attention _fused_sdp_choice _scaled_dot_product_attention_math
+lstm gru rnn_relu rnn_tanh lstm_cell gru_cell rnn_relu_cell rnn_tanh_cell
+_thnn_differentiable_lstm_cell_backward _thnn_differentiable_gru_cell_backward _thnn_fused_lstm_cell_backward
+embedding_backward embedding_bag einsum tensordot bilinear inner outer ger kron chain_matmul linalg_multi_dot
+linalg_matmul linalg_vecdot matrix_power linalg_matrix_power cdist pdist pairwise_distance cosine_similarity
+max_pool1d max_pool2d max_pool3d max_pool1d_with_indices avg_pool1d adaptive_max_pool1d adaptive_avg_pool1d
+adaptive_avg_pool2d adaptive_avg_pool3d
+dropout alpha_dropout feature_dropout feature_alpha_dropout rrelu selu relu6 prelu log_sigmoid
+pad _pad_enum _pad_circular pad_sequence upsample_bicubic2d_vec upsample_bilinear2d_vec __upsample grid_sampler
+to contiguous reshape reshape_as view_as type_as flatten unflatten narrow expand_as broadcast_to broadcast_tensors
+chunk split tensor_split unsafe_chunk hsplit vsplit dsplit movedim moveaxis swapaxes swapdims numpy_T mT mH adjoint
+matrix_H T H ravel meshgrid atleast_1d atleast_2d atleast_3d hstack vstack dstack column_stack row_stack
+concat concatenate cartesian_prod combinations tile repeat_interleave_int take_along_dim fliplr flipud
+item is_nonzero one_hot _shape_as_tensor _dim_arange _cast_Byte _cast_Char _cast_Double _cast_Float _cast_Half
+_cast_Int _cast_Long _cast_Short _autocast_to_full_precision _autocast_to_reduced_precision _reshape_from_tensor
+where_scalar isclose allclose isreal isfinite_ std_mean_ var_mean_ norm_except_dim _weight_norm argwhere
+nonzero_numpy argsort msort quantile nanquantile cov corrcoef trapezoid trapz cumulative_trapezoid
+fft_fft fft_fft2 fft_fftn fft_hfft fft_hfft2 fft_hfftn fft_ifft fft_ifft2 fft_ifftn fft_ihfft fft_ihfft2 fft_ihfftn
+fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftn fft_fftshift fft_ifftshift stft istft
+linalg_cholesky linalg_cond linalg_det linalg_eigh linalg_eigvals linalg_eigvalsh linalg_inv linalg_ldl_factor
+linalg_lu_factor linalg_matrix_norm linalg_matrix_rank linalg_norm linalg_pinv linalg_slogdet linalg_solve
+linalg_svd linalg_svdvals linalg_tensorinv linalg_tensorsolve det slogdet logdet inverse pinverse svd qr lu_solve
+nuclear_norm frobenius_norm matrix_exp to_dense to_sparse to_sparse_csr to_sparse_csc to_sparse_bsr to_sparse_bsc
+sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_bsr_tensor sparse_bsc_tensor _sparse_coo_tensor_unsafe
+_sparse_csr_tensor_unsafe _sparse_csc_tensor_unsafe _sparse_bsr_tensor_unsafe _sparse_bsc_tensor_unsafe
+_sparse_compressed_tensor_unsafe smm sspaddmm _sparse_softmax _sparse_log_softmax
+fake_quantize_per_tensor_affine fake_quantize_per_channel_affine fused_moving_avg_obs_fake_quant
+_pack_padded_sequence_backward _embedding_bag_sparse_backward sum_to_size
+value_selecting_reduction_backward index_select_backward masked_select_backward gather_backward cumprod_backward
+cummaxmin_backward _gather_sparse_backward diff gradient linalg_vander matrix_exp_backward cpu cuda _pack_sequence
+_grad_sum_to_size
+"""
+
+# Change what a tensor looks like, not what it holds; or allocate, ask, check.
+VIEWS_AND_QUERIES = """
+view _unsafe_view view_as_real view_as_complex _reshape_alias reshape_alias t transpose permute as_strided expand
+squeeze unsqueeze select slice narrow diagonal linalg_diagonal unbind split_with_sizes unsafe_split
+unsafe_split_with_sizes unfold detach alias lift lift_fresh real imag conj _conj _neg_view resolve_conj resolve_neg
+data set set_data _fw_primal _make_dual _unpack_dual slice_inverse positive
+indices values _indices _values crow_indices col_indices ccol_indices row_indices _nnz sparse_dim dense_dim
+_coalesced is_coalesced coalesce
+empty empty_like empty_strided empty_permuted new_empty new_empty_strided _empty_affine_quantized
+_empty_per_channel_affine_quantized empty_quantized _efficientzerotensor resize resize_as resize_as_sparse
+_resize_output sparse_resize sparse_resize_and_clear _new_zeros_with_same_feature_meta
+size stride storage_offset numel dim sym_size sym_stride sym_numel sym_storage_offset sym_is_contiguous is_contiguous
+is_floating_point is_complex is_signed is_conj is_neg is_leaf is_inference is_same_size is_set_to is_pinned
+is_distributed is_vulkan_available get_device get_gradients output_nr _version _is_zerotensor
+_has_same_storage_numel _has_compatible_shallow_copy_type _debug_has_internal_overlap _nnpack_available
+cudnn_is_acceptable can_cast promote_types result_type retain_grad retains_grad requires_grad_ record_stream
+_assert_async _assert_scalar _assert_tensor_metadata _functional_assert_async _functional_assert_scalar _print
+sym_constrain_range sym_constrain_range_for_size _functional_sym_constrain_range
+_functional_sym_constrain_range_for_size _linalg_check_errors _make_dep_token _dimI _dimV
+_validate_sparse_coo_tensor_args _validate_sparse_compressed_tensor_args _validate_compressed_sparse_indices
+_validate_sparse_csr_tensor_args _validate_sparse_csc_tensor_args _validate_sparse_bsr_tensor_args
+_validate_sparse_bsc_tensor_args _use_cudnn_ctc_loss _use_miopen_ctc_loss _use_cudnn_rnn_flatten_weight
+_cufft_clear_plan_cache _cufft_get_plan_cache_max_size _cufft_get_plan_cache_size _cufft_set_plan_cache_max_size
+_cudnn_init_dropout_state _backward backward q_scale q_zero_point q_per_channel_scales q_per_channel_zero_points
+q_per_channel_axis qscheme int_repr scalar_tensor tensor as_tensor _add_batch_dim _remove_batch_dim _propagate_xla_data
+_sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors _sparse_compressed_tensor_with_dims
+sparse_compressed_tensor flatten_dense_tensors unflatten_dense_tensors _nested_tensor_size _nested_tensor_strides
+_nested_tensor_storage_offsets _nested_view_from_buffer _nested_view_from_jagged _nested_get_values
+_nested_get_offsets _nested_get_lengths _nested_get_ragged_idx _nested_get_jagged_dummy _nested_get_min_seqlen
+_nested_get_max_seqlen _nested_compute_contiguous_strides_offsets _sparse_broadcast_to
+is_strides_like_format is_non_overlapping_and_dense element_size
+is_autocast_enabled is_autocast_cpu_enabled set_grad_enabled is_grad_enabled
+"""
+
+_TABLE: Mapping[OpClass, str] = {
+    OpClass.HOST: WRAPPERS + VIEWS_AND_QUERIES,
+    OpClass.MATMUL: """
+mm addmm bmm baddbmm addbmm mv addmv addr dot vdot _addmm_activation linear_backward matmul_backward
+mkldnn_linear mkldnn_linear_backward mkldnn_linear_backward_input mkldnn_linear_backward_weights
+_int_mm _scaled_mm _scaled_mm_v2 _grouped_mm _scaled_grouped_mm _scaled_grouped_mm_v2 _foreach_mm
+_mixed_dtypes_linear _weight_int4pack_mm _weight_int4pack_mm_for_cpu _weight_int4pack_mm_with_scales_and_zeros
+_weight_int8pack_mm _dyn_quant_matmul_4bit _sparse_mm _sparse_addmm _sparse_sparse_matmul _sparse_mm_reduce_impl
+_sparse_mm_reduce_impl_backward sparse_sampled_addmm hspmm _cslt_sparse_mm _cslt_sparse_mm_search
+_sparse_semi_structured_mm _sparse_semi_structured_addmm _sparse_semi_structured_linear _trilinear
+fbgemm_linear_fp16_weight fbgemm_linear_fp16_weight_fp32_activation fbgemm_linear_int8_weight
+fbgemm_linear_int8_weight_fp32_activation _wrapped_quantized_linear_prepacked _compute_linear_combination
+cholesky cholesky_inverse cholesky_solve _cholesky_solve_helper geqrf householder_product linalg_householder_product
+orgqr ormqr triangular_solve linalg_solve_triangular linalg_cholesky_ex linalg_inv_ex linalg_ldl_factor_ex
+linalg_ldl_solve linalg_lstsq linalg_lu linalg_lu_factor_ex linalg_lu_solve linalg_qr linalg_eig linalg_solve_ex
+linalg_matrix_exp _linalg_det _linalg_eigh _linalg_eigvals _linalg_slogdet _linalg_solve_ex _linalg_svd
+_lu_with_info lu_unpack _spsolve symeig eig _symeig_helper _svd_helper
+""",
+    OpClass.CONVOLUTION: """
+mkldnn_convolution cudnn_convolution cudnn_convolution_transpose cudnn_convolution_relu cudnn_convolution_add_relu
+miopen_convolution miopen_convolution_transpose miopen_depthwise_convolution miopen_convolution_relu
+miopen_convolution_add_relu convolution_backward convolution_overrideable convolution_backward_overrideable
+_conv_depthwise2d conv_depthwise3d thnn_conv_depthwise2d thnn_conv2d_forward thnn_conv2d_backward
+_slow_conv2d_forward _slow_conv2d_backward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
+slow_conv_transpose2d slow_conv_transpose3d conv_tbc conv_tbc_backward _nnpack_spatial_convolution
+cudnn_convolution_backward cudnn_convolution_backward_input cudnn_convolution_backward_weight
+cudnn_convolution_transpose_backward cudnn_convolution_transpose_backward_input
+cudnn_convolution_transpose_backward_weight mkldnn_convolution_backward mkldnn_convolution_backward_input
+mkldnn_convolution_backward_weights miopen_convolution_backward miopen_convolution_backward_input
+miopen_convolution_backward_weight _mps_convolution _mps_convolution_transpose mps_convolution_backward
+mps_convolution_transpose_backward im2col col2im
+""",
+    OpClass.ATTENTION: """
+_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math_for_mps
+_flash_attention_forward _flash_attention_backward _flash_attention_forward_no_dropout_inplace
+_efficient_attention_forward _efficient_attention_backward _cudnn_attention_forward _cudnn_attention_backward
+_native_multi_head_attention _triton_multi_head_attention _triton_scaled_dot_attention _transform_bias_rescale_qkv
+_transformer_encoder_layer_fwd
+""",
+    OpClass.RECURRENT: """
+mkldnn_rnn_layer _cudnn_rnn _cudnn_rnn_flatten_weight miopen_rnn _lstm_mps lstm_mps_backward
+_thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl _thnn_fused_gru_cell _thnn_fused_gru_cell_backward
+quantized_lstm quantized_gru quantized_lstm_cell quantized_gru_cell quantized_rnn_relu_cell quantized_rnn_tanh_cell
+""",
+    OpClass.NORMALIZATION: """
+native_layer_norm native_batch_norm native_group_norm _native_batch_norm_legit _native_batch_norm_legit_functional
+_native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_with_update_functional
+_batch_norm_no_update batch_norm_backward cudnn_batch_norm miopen_batch_norm batch_norm_stats batch_norm_elemt
+batch_norm_backward_elemt batch_norm_backward_reduce batch_norm_gather_stats batch_norm_gather_stats_with_counts
+batch_norm_update_stats quantized_batch_norm _fused_rms_norm renorm _weight_norm_interface
+_weight_norm_differentiable_backward
+""",
+    OpClass.SOFTMAX_LOSS: """
+_softmax _log_softmax _softmax_backward_data _log_softmax_backward_data _safe_softmax _masked_softmax logsumexp
+nll_loss_forward nll_loss_backward nll_loss2d_forward nll_loss2d_backward mse_loss huber_loss smooth_l1_loss
+binary_cross_entropy binary_cross_entropy_with_logits soft_margin_loss multi_margin_loss
+multilabel_margin_loss_forward multilabel_margin_loss_backward _ctc_loss _cudnn_ctc_loss miopen_ctc_loss
+l1_loss_backward kl_div_backward _sparse_log_softmax_backward_data _sparse_softmax_backward_data
+_nested_tensor_softmax_with_shape
+""",
+    OpClass.ELEMENTWISE: """
+abs absolute acos acosh add addcdiv addcmul angle arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan
+atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil celu chalf
+clamp clamp_max clamp_min clip complex conj_physical _conj_physical copysign cos cosh cross linalg_cross deg2rad
+digamma div divide elu eq erf erfc erfinv exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac frexp
+gcd ge gelu glu glu_jvp glu_backward_jvp greater greater_equal gt hardshrink hardsigmoid hardswish hardtanh heaviside
+hypot i0 igamma igammac isfinite isinf isnan isneginf isposinf lcm ldexp le leaky_relu lerp less less_equal lgamma log
+log10 log1p log2 logaddexp logaddexp2 log_sigmoid_forward log_sigmoid_backward logical_and logical_not logical_or
+logical_xor logit lt masked_fill maximum minimum mish mul multiply mvlgamma nan_to_num ne neg negative nextafter
+not_equal polar polygamma pow rad2deg reciprocal relu remainder round rrelu_with_noise rrelu_with_noise_functional
+rsqrt rsub sgn sigmoid sign signbit silu sin sinc sinh softplus softshrink sqrt square sub subtract tan tanh threshold
+true_divide trunc where xlogy _add_relu _prelu_kernel _masked_scale native_dropout_backward
+infinitely_differentiable_gelu_backward mish_backward silu_backward bucketize searchsorted isin
+__and__ __iand__ __or__ __ior__ __xor__ __ixor__ __lshift__ __ilshift__ __rshift__ __irshift__
+quantize_per_tensor quantize_per_tensor_dynamic quantize_per_channel dequantize
+fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
+_fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fake_quantize_learnable_per_tensor_affine
+_fake_quantize_learnable_per_channel_affine _fused_moving_avg_obs_fq_helper
+_fused_moving_avg_obs_fq_helper_functional _make_per_tensor_quantized_tensor _make_per_channel_quantized_tensor
+affine_grid_generator cudnn_affine_grid_generator tril triu _spdiags
+""",
+    OpClass.REDUCTION: """
+sum mean prod amax amin aminmax _aminmax max min argmax argmin any all norm native_norm linalg_vector_norm
+linalg__powsum std var std_mean var_mean median nanmedian nansum nanmean mode kthvalue count_nonzero cumsum cumprod
+cummax cummin _cummax_helper _cummin_helper logcumsumexp _logcumsumexp trace equal hash_tensor dist _cdist_forward
+_cdist_backward _pdist_forward _pdist_backward _euclidean_dist sort topk unique_dim unique_consecutive
+unique_dim_consecutive _unique _unique2 histc histogram histogramdd _histogramdd_bin_edges
+_histogramdd_from_bin_cts _histogramdd_from_bin_tensors bincount segment_reduce _is_all_true _is_any_true
+_sparse_sum _sparse_csr_sum _sparse_csr_prod _nested_sum_backward _segment_reduce_backward scatter_reduce index_reduce
+_choose_qparams_per_tensor choose_qparams_optimized
+""",
+    OpClass.EMBEDDING: """
+embedding embedding_dense_backward embedding_sparse_backward embedding_renorm _embedding_bag
+_embedding_bag_forward_only _embedding_bag_dense_backward _embedding_bag_per_sample_weights_backward
+""",
+    OpClass.POOLING: """
+max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
+_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool3d_backward fractional_max_pool2d fractional_max_pool3d
+max_pool2d_backward mkldnn_max_pool2d mkldnn_max_pool3d mkldnn_adaptive_avg_pool2d max_unpool2d max_unpool3d
+quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d
+upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
+upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_lanczos2d_aa grid_sampler_2d grid_sampler_3d
+cudnn_grid_sampler _grid_sampler_2d_cpu_fallback
+""",
+    OpClass.DATA_MOVEMENT: """
+copy_ copy clone _to_copy _copy_from _copy_from_and_resize _to_cpu _lazy_clone cat _cat stack _stack _chunk_cat
+fill zero zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full eye arange range linspace
+logspace tril_indices triu_indices repeat repeat_interleave roll flip rot90 pin_memory _pin_memory _reshape_copy
+constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
+replication_pad3d pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle block_diag diag diag_embed
+diagflat fill_diagonal_ diagonal_scatter select_scatter slice_scatter as_strided_scatter select_backward
+slice_backward diagonal_backward unfold_backward trace_backward vander
+index _unsafe_index _unsafe_masked_index _unsafe_masked_index_put_accumulate index_put _index_put_impl
+_unsafe_index_put index_select index_add index_copy index_fill gather scatter scatter_add take put masked_select
+masked_scatter masked_scatter_backward nonzero nonzero_static _local_scalar_dense from_file
+_pack_padded_sequence _pad_packed_sequence to_mkldnn to_mkldnn_backward to_dense_backward mkldnn_reorder_conv2d_weight
+mkldnn_reorder_conv3d_weight _mkldnn_reshape _mkldnn_transpose _coalesce _to_dense _to_sparse _to_sparse_csr
+_to_sparse_csc _to_sparse_bsr _to_sparse_bsc _to_sparse_semi_structured _cslt_compress _sparse_semi_structured_tile
+_sparse_semi_structured_apply _sparse_semi_structured_apply_dense sparse_mask _sparse_mask_projection
+copy_sparse_to_sparse _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
+_convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu _dyn_quant_pack_4bit_weight
+fbgemm_pack_gemm_matrix_fp16 fbgemm_pack_quantized_matrix fbgemm_linear_quantize_weight _saturate_weight_to_fp16
+_wrapped_linear_prepack _rowwise_prune _nested_from_padded _nested_from_padded_and_nested_example
+_nested_from_padded_tensor nested_to_padded_tensor to_padded_tensor _nested_tensor_from_mask
+_nested_tensor_from_mask_left_aligned _nested_tensor_from_tensor_list _nested_select_backward
+_jagged_to_padded_dense_forward _padded_dense_to_jagged_forward fft_fftfreq fft_rfftfreq
+bartlett_window blackman_window hamming_window hann_window kaiser_window
+""",
+    OpClass.RANDOM: """
+bernoulli binomial cauchy exponential geometric log_normal multinomial normal normal_functional poisson rand rand_like
+randint randint_like randn randn_like random randperm uniform native_dropout _fused_dropout _dirichlet_grad
+_sample_dirichlet _standard_gamma _standard_gamma_grad _fill_mem_eff_dropout_mask_ _philox_key_fold_in
+_philox_key_split _philox_normal _philox_uniform _sobol_engine_draw _sobol_engine_ff_
+_sobol_engine_initialize_state_ _sobol_engine_scramble_
+""",
+    OpClass.OPTIMIZER: """
+_fused_adam _fused_adamw _fused_sgd _fused_adagrad _amp_foreach_non_finite_check_and_unscale _amp_update_scale
+""",
+}
+# Fast Fourier transforms are sums of products over whole lines: REDUCTION is the nearest of the words we have.
+_FOURIER = "_fft_c2c _fft_c2r _fft_r2c _fft_with_size"
+
+
+def build_table() -> dict[str, OpClass]:
+    """Name without `aten::` -> class; raises ValueError where a name has two classes."""
+    found: dict[str, OpClass] = dict.fromkeys(_FOURIER.split(), OpClass.REDUCTION)
+    for op_class, names in _TABLE.items():
+        for name in names.split():
+            if found.setdefault(name, op_class) != op_class:
+                raise ValueError(f"{name} is {found[name].name} and {op_class.name}")
+    return found
