@@ -68,7 +68,7 @@ def render(
         for part, style in line:
             text.append(for_encoding(part, console.encoding), style or None)
         text.rstrip()
-        if console.width < 1:  # rich prints nothing at all on a terminal that says it has no columns
+        if console.options.max_width < 1:  # rich prints nothing at all on a terminal that says it has no columns
             console.out(text.plain, highlight=False)
         else:
             console.print(text, soft_wrap=True, highlight=False)
