@@ -69,7 +69,7 @@ def render(
             text.append(for_encoding(part, console.encoding), style or None)
         text.rstrip()
         if console.options.max_width < 1:  # rich prints nothing at all on a terminal that says it has no columns
-            console.out(text.plain, highlight=False)
+            console.file.write(text.plain + "\n")
         else:
             console.print(text, soft_wrap=True, highlight=False)
 
