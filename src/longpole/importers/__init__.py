@@ -1,0 +1,50 @@
+"""Trace files of others into the event table. The list below is every format there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from longpole.errors import LongpoleError
+from longpole.importers import kineto
+from longpole.importers.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from longpole.trace import Trace
+
+SNIFF_BYTES = 4096
+# (does a file that starts so look like this format, read it)
+IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] = ((kineto.sniff, kineto.read),)
+
+
+def open_trace(path: Path) -> Trace:
+    """The trace in one file, whatever its format and whether gzipped or not.
+
+    Raises LongpoleError with one line where the file cannot be read or is no trace.
+    """
+    source = Source(path)
+    try:
+        head = source.peek(SNIFF_BYTES)
+        if not head:
+            raise LongpoleError(f"{path} is empty{_because(source)}; nothing was recorded, or the copy failed")
+        for sniff, read in IMPORTERS:
+            if sniff(head):
+                return read(source)
+    finally:
+        source.close()
+    raise LongpoleError(f"{path} is not a trace: it is neither JSON nor a Perfetto trace; open what torch.profiler wrote")
+
+
+def _because(source: Source) -> str:
+    return f" ({source.cut})" if source.cut else ""
+
+
+def open_traces(paths: Sequence[Path], workers: int | None = None) -> list[Trace]:
+    """Traces of several ranks, sorted by rank (unknown ranks last, in the order given)."""
+    traces = [open_trace(path) for path in paths]
+    return sorted(traces, key=lambda trace: (trace.info.rank is None, trace.info.rank or 0))
+
+
+__all__ = ["IMPORTERS", "open_trace", "open_traces"]

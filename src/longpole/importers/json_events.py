@@ -1,0 +1,161 @@
+"""The events of a Chrome JSON trace in bounded lists, whatever the layout, up to where the file is whole."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from longpole.errors import LongpoleError
+from longpole.importers.json_repair import loads_leniently
+from longpole.importers.json_structure import event_spans, learn_border
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from longpole.importers.source import Source
+
+PIECE_BYTES = 4 << 20
+HEADER_LIMIT = 256 << 20  # an event list that has not begun by then never will
+EVENT_LIMIT = 64 << 20
+TRAILER_LIMIT = 64 << 20
+EVENTS_KEY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
+BETWEEN = b" \t\r\n,"
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)  # ValidationError is a DecodeError
+
+Event = TypeVar("Event")
+
+
+@dataclass
+class Outside:
+    """What stands round the event list; complete once the events have been read."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Decoders(Generic[Event]):
+    """How events are decoded: a whole list at once, or one that the first refused; None drops it."""
+
+    many: Callable[[bytes], list[Event]]
+    one: Callable[[bytes], Event | None]
+
+
+def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> Iterator[list[Event]]:
+    """Lists of events from pieces of about 4 MB.
+
+    Raises LongpoleError where the file is no JSON trace.
+    """
+    text = _enter(source, outside)
+    border: bytes | None = None
+    while more := source.read(PIECE_BYTES):
+        text += more
+        border = border or learn_border(text)
+        events, used = _by_border(text, border, decoders)
+        closing = None
+        if events is None:
+            events, used, closing = _by_structure(text, decoders, outside)
+        if events:
+            yield events
+        text = text[used:].lstrip(BETWEEN)
+        if closing is not None:
+            _leave(text, source, outside)
+            return
+        if len(text) > EVENT_LIMIT:
+            outside.notes.append("An event is larger than 64 MB, or the file is damaged there: the rest was left out.")
+            return
+    events, used, closing = _by_structure(text, decoders, outside)
+    if events:
+        yield events
+    if closing is not None:
+        _leave(text[used:], source, outside)
+    else:
+        reason = source.cut or "it ends before its event list does"
+        outside.notes.append(f"The file is cut off: {reason}. Everything before the cut was used.")
+
+
+def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> tuple[list[Event] | None, int]:
+    """Events up to the last thing in `text` that looks like a border; None where it was none.
+
+    That `[` + part + `]` decodes is the proof: a parser that has read the part is outside strings and at the
+    depth of the list, or the bracket would not have been accepted.
+    """
+    cut = text.rfind(border) if border else -1
+    if cut < 0 or border is None:
+        return None, 0
+    end = cut + border.index(b"}") + 1
+    try:
+        return decoders.many(b"[" + text[:end] + b"]"), end
+    except MALFORMED:
+        return None, 0
+
+
+def _by_structure(
+    text: bytes, decoders: Decoders[Event], outside: Outside
+) -> tuple[list[Event], int, int | None]:
+    """Every whole event of `text`, how much of it they fill, and where the list is closed, if it is."""
+    spans, closing = event_spans(text)
+    end = spans[-1][1] if spans else 0
+    used = end if closing is None else closing
+    if not spans:
+        return [], used, closing
+    try:
+        return decoders.many(b"[" + text[:end] + b"]"), used, closing
+    except MALFORMED:
+        found = [decoders.one(text[start:stop]) for start, stop in spans]
+        return [event for event in found if event is not None], used, closing
+
+
+def _enter(source: Source, outside: Outside) -> bytes:
+    """Reads up to the first event; returns what was read beyond. Fills `outside` with the fields before."""
+    text = source.peek(1)
+    if not text:
+        raise LongpoleError(f"{source.path} is empty; nothing was recorded, or the copy failed")
+    text = b""
+    while more := source.read(PIECE_BYTES):
+        text += more
+        head = text.lstrip()
+        if head.startswith(b"["):
+            return head[1:].lstrip(BETWEEN)
+        if not head.startswith(b"{"):
+            raise LongpoleError(f"{source.path} is not a trace: it starts with neither {{ nor [")
+        for found in EVENTS_KEY.finditer(text):
+            before = _fields(text[: found.start()] + b'"traceEvents":[]}')
+            if before is not None:
+                outside.fields.update(before)
+                return text[found.end() :].lstrip(BETWEEN)
+        if len(text) > HEADER_LIMIT:
+            break
+    if source.cut:
+        raise LongpoleError(f"{source.path} cannot be used: {source.cut}, before its first event; copy it again")
+    raise LongpoleError(
+        f"{source.path} is JSON but no PyTorch or Chrome trace: it has no traceEvents; open what "
+        "torch.profiler's export_chrome_trace or tensorboard_trace_handler wrote"
+    )
+
+
+def _fields(text: bytes) -> dict[str, Any] | None:
+    found = loads_leniently(text)
+    if not isinstance(found, dict):
+        return None
+    found.pop("traceEvents", None)
+    return found
+
+
+def _leave(text: bytes, source: Source, outside: Outside) -> None:
+    """Reads the fields after the event list; `text` starts with the bracket that closes it."""
+    while len(text) < TRAILER_LIMIT and (more := source.read(PIECE_BYTES)):
+        text += more
+    rest = text.strip()[1:].strip(BETWEEN)
+    if not rest or rest == b"}":
+        return
+    after = _fields(b"{" + rest)
+    if after is not None:
+        outside.fields.update(after)
+    elif source.cut or rest[:1] == b'"':
+        outside.notes.append(
+            f"The file is cut off after its events ({source.cut or 'its last fields are not whole'}): all events were used."
+        )

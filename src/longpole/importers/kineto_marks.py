@@ -1,0 +1,118 @@
+"""Events of a Kineto trace that are no spans: flows, memory, names of threads, separate begins and ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.importers.codes import plain_identity
+from longpole.importers.kineto_event import Event, ExactEvent
+from longpole.importers.kineto_kinds import GRADIENT_FLOWS, LAUNCH_FLOWS
+from longpole.importers.timestamps import digits_to_ns, to_ns
+from longpole.trace import MemoryEvents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from longpole.importers.codes import Identity, LaneCodes
+
+MEMORY = "[memory]"
+HOST_DEVICE_TYPE = 0  # c10::DeviceType::CPU (github.com/pytorch/pytorch, c10/core/DeviceType.h)
+
+
+@dataclass
+class Flows:
+    """Arrows of one sort: the ends that start and the ends that finish, by id."""
+
+    starts: dict[Identity, tuple[int, int]] = field(default_factory=dict)  # id -> (lane, ns)
+    finishes: list[tuple[Identity, int, int]] = field(default_factory=list)  # (id, lane, ns)
+
+    def add(self, event: Event, lane: int, time_ns: int) -> None:
+        if event.ph == "s":
+            self.starts[event.id] = (lane, time_ns)
+        else:
+            self.finishes.append((event.id, lane, time_ns))
+
+
+@dataclass
+class Marks:
+    """Everything but spans, so far."""
+
+    lanes: LaneCodes
+    launch_flows: Flows | None = field(default_factory=Flows)  # None once correlation ids are known to do
+    gradient_flows: Flows = field(default_factory=Flows)
+    memory: list[tuple[int, int, int, int]] = field(default_factory=list)  # (ns, bytes, device, total)
+    process_names: dict[Identity, str] = field(default_factory=dict)
+    thread_names: dict[int, str] = field(default_factory=dict)  # by lane
+    open_spans: dict[int, list[Event]] = field(default_factory=dict)  # by lane: begun and not yet ended
+    unmatched: int = 0
+
+    def add(self, events: Iterable[Event]) -> list[Event]:
+        """Takes events that are no spans; returns spans made of begins and ends."""
+        spans: list[Event] = []
+        for event in events:
+            phase = event.ph
+            if phase in ("s", "f"):
+                self._add_flow(event)
+            elif phase == "i" or phase == "I":
+                if event.name == MEMORY:
+                    self._add_memory(event)
+            elif phase == "M":
+                self._add_name(event)
+            elif phase in ("B", "E"):
+                self._add_half(event, spans)
+        return spans
+
+    def _add_flow(self, event: Event) -> None:
+        word = event.cat or event.name
+        flows = self.gradient_flows if word in GRADIENT_FLOWS else self.launch_flows if word in LAUNCH_FLOWS else None
+        if flows is not None:
+            flows.add(event, self.lanes[event.pid, event.tid], time_of(event))
+
+    def _add_memory(self, event: Event) -> None:
+        args = event.args
+        device = -1 if args.device_type <= HOST_DEVICE_TYPE else args.device_id
+        self.memory.append((time_of(event), args.memory_bytes, device, args.total_allocated))
+
+    def _add_name(self, event: Event) -> None:
+        if event.name == "process_name":
+            self.process_names[plain_identity(event.pid)] = event.args.name
+        elif event.name == "thread_name":
+            self.thread_names[self.lanes[event.pid, event.tid]] = event.args.name
+
+    def _add_half(self, event: Event, spans: list[Event]) -> None:
+        begun = self.open_spans.setdefault(self.lanes[event.pid, event.tid], [])
+        if event.ph == "B":
+            begun.append(event)
+        elif begun:
+            span = begun.pop()
+            span.ph, span.dur = "X", (time_of(event) - time_of(span)) / 1000
+            spans.append(span)
+        else:
+            self.unmatched += 1
+
+    def memory_events(self) -> MemoryEvents:
+        table = np.array([_within_int64(row) for row in self.memory], dtype=np.int64).reshape(-1, 4)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        return MemoryEvents(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].astype(np.int32), table[:, 3].copy())
+
+
+def _within_int64(row: tuple[int, int, int, int]) -> tuple[int, ...]:
+    return tuple(value if abs(value) < 2**63 else -1 for value in row)
+
+
+def time_of(event: Event) -> int:
+    """Nanoseconds of one event; 0 where the trace has no usable time."""
+    found: tuple[NDArray[np.int64], NDArray[np.bool_]]
+    if isinstance(event, ExactEvent):
+        found = digits_to_ns([bytes(event.ts)])  # pyright: ignore[reportArgumentType]
+        return int(found[0][0])
+    ts = event.ts
+    if not abs(ts) < 9.2e15:
+        return 0
+    whole = int(ts // 1)
+    return whole * 1000 + round((ts - whole) * 1000)
