@@ -34,7 +34,9 @@ def open_trace(path: Path) -> Trace:
                 return read(source)
     finally:
         source.close()
-    raise LongpoleError(f"{path} is not a trace: it is neither JSON nor a Perfetto trace; open what torch.profiler wrote")
+    raise LongpoleError(
+        f"{path} is not a trace: it is neither JSON nor a Perfetto trace; open what torch.profiler wrote"
+    )
 
 
 def _because(source: Source) -> str:

@@ -93,9 +93,7 @@ def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> 
         return None, 0
 
 
-def _by_structure(
-    text: bytes, decoders: Decoders[Event], outside: Outside
-) -> tuple[list[Event], int, int | None]:
+def _by_structure(text: bytes, decoders: Decoders[Event], outside: Outside) -> tuple[list[Event], int, int | None]:
     """Every whole event of `text`, how much of it they fill, and where the list is closed, if it is."""
     spans, closing = event_spans(text)
     end = spans[-1][1] if spans else 0

@@ -141,7 +141,9 @@ def _warnings(reading: _Reading, outside: Outside) -> list[str]:
     if counts.negative:
         notes.append(f"{counts.negative} events have a negative duration, which was taken as zero.")
     for category, count in counts.unknown.items():
-        notes.append(f"{count} events have the unknown category {category!r}: they count as neither host nor device work.")
+        notes.append(
+            f"{count} events have the unknown category {category!r}: they count as neither host nor device work."
+        )
     return notes
 
 
@@ -159,7 +161,10 @@ def _lanes(
 def _lane(sort: int, code: int, keys: list[tuple[Identity, Identity]], marks: Marks) -> Lane:
     process, thread = keys[code]
     named = marks.thread_names.get(code)
-    numbers = {"process": process if isinstance(process, int) else -1, "thread": thread if isinstance(thread, int) else -1}
+    numbers = {
+        "process": process if isinstance(process, int) else -1,
+        "thread": thread if isinstance(thread, int) else -1,
+    }
     if sort == 0:
         return Lane(name=named or f"thread {thread}", kind="host", **numbers)
     stream = f"stream {thread}"

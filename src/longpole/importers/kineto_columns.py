@@ -98,7 +98,9 @@ class SpanColumns:
         on_host = np.flatnonzero((kind == Kind.OP) | (kind == Kind.COLLECTIVE) | (kind == Kind.ANNOTATION))
         self._append_op_args([args[row] for row in on_host.tolist()], on_host, columns)
         copies = np.flatnonzero((kind == Kind.MEMCPY) | (kind == Kind.MEMSET))
-        columns["bytes_moved"] = _scattered(copies, _integers([args[r] for r in copies.tolist()], "bytes_copied"), count)
+        columns["bytes_moved"] = _scattered(
+            copies, _integers([args[r] for r in copies.tolist()], "bytes_copied"), count
+        )
         self._add_collectives(args, columns["bytes_moved"])
         for name, dtype in COLUMN_TYPES.items():
             self.pieces[name].append(columns[name].astype(dtype, copy=False))
@@ -162,7 +164,13 @@ class SpanColumns:
             if given.collective:
                 size = message_bytes(given)
                 bytes_moved[index] = size
-                entry = (self.rows + index, self.names[given.collective], self.names[_group(given)], given.group_size, size)
+                entry = (
+                    self.rows + index,
+                    self.names[given.collective],
+                    self.names[_group(given)],
+                    given.group_size,
+                    size,
+                )
                 self.collectives.append(entry)
 
     def joined(self) -> dict[str, NDArray[Any]]:
