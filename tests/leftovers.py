@@ -87,7 +87,7 @@ def differences(before: Picture) -> list[str]:
     for where, value in after.functions.items():
         if where not in before.functions and (where.rpartition(".")[0] in before.classes or is_ours(value)):
             found.append(f"{where} was added, {value!r}")
-        elif before.functions.get(where, value) is not value:
+        elif before.functions.get(where, value) is not value and not _is_torchs_own(value):
             found.append(f"{where} was replaced by {value!r}")
     found += [f"{where} is gone" for where in before.functions.keys() - after.functions.keys()]
     for what, value in after.settings.items():
@@ -112,12 +112,22 @@ def is_ours(value: Any) -> bool:
     """Whether a function, a method, a partial or an instance comes from longpole."""
     for inner in ("__func__", "func", "fget"):
         value = getattr(value, inner, value)
-    code = getattr(value, "__code__", None)
-    if code is not None and "longpole" in sys.modules:  # functools.wraps copies __module__, the code knows its file
-        folder = str(Path(str(sys.modules["longpole"].__file__)).parent)
-        if code.co_filename.startswith(folder + "/"):
-            return True
+    if _is_code_of("longpole", value):
+        return True
     return str(getattr(value, "__module__", type(value).__module__)).split(".")[0] == "longpole"
+
+
+def _is_torchs_own(value: Any) -> bool:
+    """torch wraps functions of its own when dynamo is first imported, torch.manual_seed for one."""
+    return _is_code_of("torch", value) and not is_ours(value)
+
+
+def _is_code_of(package: str, value: Any) -> bool:
+    """functools.wraps copies __module__, but the code object still knows its file."""
+    code = getattr(value, "__code__", None)
+    if code is None or package not in sys.modules:
+        return False
+    return Path(str(sys.modules[package].__file__)).parent in Path(code.co_filename).parents
 
 
 def _loaded(path: str) -> Any:
