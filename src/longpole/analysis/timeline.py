@@ -32,7 +32,7 @@ def communication_rows(trace: Trace) -> NDArray[np.intp]:
     """Rows of kernels of communication libraries (`communication_names.LIBRARIES`)."""
     kernels = trace.events.rows_of(Kind.KERNEL)
     names = trace.events.name[kernels]
-    communicating = [code for code in np.unique(names).tolist() if is_communication(trace.strings[code])]
+    communicating = [code for code in np.unique(names) if is_communication(trace.text(int(code)))]
     return kernels[np.isin(names, communicating)]
 
 

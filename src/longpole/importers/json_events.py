@@ -13,7 +13,7 @@ from longpole.importers.json_repair import loads_leniently
 from longpole.importers.json_structure import event_spans, learn_border
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from longpole.importers.source import Source
 
@@ -40,11 +40,11 @@ class Outside:
 class Decoders(Generic[Event]):
     """How events are decoded: a whole list at once, or one that the first refused; None drops it."""
 
-    many: Callable[[bytes], list[Event]]
+    many: Callable[[bytes], Sequence[Event]]
     one: Callable[[bytes], Event | None]
 
 
-def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> Iterator[list[Event]]:
+def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> Iterator[Sequence[Event]]:
     """Lists of events from pieces of about 4 MB.
 
     Raises LongpoleError where the file is no JSON trace.
@@ -57,7 +57,7 @@ def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> 
         events, used = _by_border(text, border, decoders)
         closing = None
         if events is None:
-            events, used, closing = _by_structure(text, decoders, outside)
+            events, used, closing = _by_structure(text, decoders)
         if events:
             yield events
         text = text[used:].lstrip(BETWEEN)
@@ -67,7 +67,7 @@ def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> 
         if len(text) > EVENT_LIMIT:
             outside.notes.append("An event is larger than 64 MB, or the file is damaged there: the rest was left out.")
             return
-    events, used, closing = _by_structure(text, decoders, outside)
+    events, used, closing = _by_structure(text, decoders)
     if events:
         yield events
     if closing is not None:
@@ -77,7 +77,7 @@ def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> 
         outside.notes.append(f"The file is cut off: {reason}. Everything before the cut was used.")
 
 
-def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> tuple[list[Event] | None, int]:
+def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> tuple[Sequence[Event] | None, int]:
     """Events up to the last thing in `text` that looks like a border; None where it was none.
 
     That `[` + part + `]` decodes is the proof: a parser that has read the part is outside strings and at the
@@ -93,7 +93,7 @@ def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> 
         return None, 0
 
 
-def _by_structure(text: bytes, decoders: Decoders[Event], outside: Outside) -> tuple[list[Event], int, int | None]:
+def _by_structure(text: bytes, decoders: Decoders[Event]) -> tuple[Sequence[Event], int, int | None]:
     """Every whole event of `text`, how much of it they fill, and where the list is closed, if it is."""
     spans, closing = event_spans(text)
     end = spans[-1][1] if spans else 0
@@ -154,6 +154,5 @@ def _leave(text: bytes, source: Source, outside: Outside) -> None:
     if after is not None:
         outside.fields.update(after)
     elif source.cut or rest[:1] == b'"':
-        outside.notes.append(
-            f"The file is cut off after its events ({source.cut or 'its last fields are not whole'}): all events were used."
-        )
+        reason = source.cut or "its last fields are not whole"
+        outside.notes.append(f"The file is cut off after its events ({reason}): all events were used.")

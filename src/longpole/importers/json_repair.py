@@ -20,12 +20,15 @@ def loads_leniently(text: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     decoded = text.decode("utf-8", "replace")
-    for repair in (lambda t: t, _repaired):
-        try:
-            return _printable(json.loads(repair(decoded), strict=False))
-        except (ValueError, RecursionError):
-            continue
-    return None
+    found = _loads(decoded)
+    return found if found is not None else _loads(_repaired(decoded))
+
+
+def _loads(text: str) -> Any:
+    try:
+        return _printable(json.loads(text, strict=False))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _repaired(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from longpole.importers.timestamps import loses_digits
 from longpole.trace import DEVICE_WORK, Collectives, Kind, Lane, Trace, make_table, nest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,7 +52,7 @@ def read(source: Source) -> Trace:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _no_collection() -> Generator[None]:
     """No garbage collection meanwhile: there are no cycles to find, and looking for them doubles the time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -72,9 +72,9 @@ class _Reading:
         self.dropped = 0
         self.spans = SpanColumns()
         self.marks = Marks(self.spans.lanes)
-        self._list = msgspec.json.Decoder(list[Event])
+        self._list: msgspec.json.Decoder[Sequence[Event]] = msgspec.json.Decoder(list[Event])
 
-    def many(self, text: bytes) -> list[Event]:
+    def many(self, text: bytes) -> Sequence[Event]:
         events = self._list.decode(text)
         if not self.exact and loses_digits(np.array([event.ts for event in events], dtype=np.float64)):
             self.exact = True
@@ -87,7 +87,7 @@ class _Reading:
         self.dropped += event is None
         return event
 
-    def add(self, events: list[Event]) -> None:
+    def add(self, events: Sequence[Event]) -> None:
         self.seen += sum(1 for event in events if event.ph)
         spans = [event for event in events if event.ph == "X"]
         if self.marks.launch_flows is None:
@@ -180,4 +180,5 @@ def _collectives(found: list[tuple[int, int, int, int, int]], order: NDArray[np.
     moved[order] = np.arange(len(order))
     table[:, 0] = moved[table[:, 0]]
     table = table[np.argsort(table[:, 0], kind="stable")]
-    return Collectives(*(table[:, i].astype(np.int32) for i in range(4)), table[:, 4].copy())
+    row, operation, group, ranks = (table[:, i].astype(np.int32) for i in range(4))
+    return Collectives(row, operation, group, ranks, message_bytes=table[:, 4].copy())

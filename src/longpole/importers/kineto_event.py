@@ -88,7 +88,7 @@ def event_from_fields(found: Mapping[str, Any], *, exact: bool) -> Event | None:
     if start is None or duration is None:
         return None
     args = found.get("args")
-    values = {
+    values: dict[str, Any] = {
         "ph": _text(found.get("ph")),
         "cat": _text(found.get("cat")),
         "name": _text(found.get("name")),

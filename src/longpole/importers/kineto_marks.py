@@ -10,7 +10,7 @@ import numpy as np
 from longpole.importers.codes import plain_identity
 from longpole.importers.kineto_event import Event, ExactEvent
 from longpole.importers.kineto_kinds import GRADIENT_FLOWS, LAUNCH_FLOWS
-from longpole.importers.timestamps import digits_to_ns, to_ns
+from longpole.importers.timestamps import digits_to_ns
 from longpole.trace import MemoryEvents
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Marks:
             phase = event.ph
             if phase in ("s", "f"):
                 self._add_flow(event)
-            elif phase == "i" or phase == "I":
+            elif phase in ("i", "I"):
                 if event.name == MEMORY:
                     self._add_memory(event)
             elif phase == "M":

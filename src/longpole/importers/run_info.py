@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-RANK_IN_NAME = re.compile(r"(?:rank|worker|profile|trace)[-_ ]?(\d+)(?!\d)", re.IGNORECASE)
+# In order: what says rank first. `profile_3.json` is Accelerate's name for rank 3.
+RANK_IN_NAME = [re.compile(word + r"[-_ ]?(\d{1,6})(?!\d)", re.IGNORECASE) for word in ("rank", "worker", "profile")]
 VERSION_FIELDS = ("torch_version", "pytorch_version", "PyTorch version", "PT_VERSION")
 FACTS: Mapping[str, str] = {  # field -> what it is called under "conditions"
     "record_shapes": "shapes recorded",
@@ -58,6 +59,8 @@ def device_name(fields: Mapping[str, Any], devices: Sequence[int]) -> str | None
     listed = fields.get("deviceProperties")
     known = [_mapping(item) for item in listed] if isinstance(listed, list) else []
     used = [item for item in known if item.get("id") in devices]
+    if devices and not used and len({item.get("name") for item in known}) == 1:
+        used = known[:1]  # ROCm counts devices in the properties from 0 and in events from the first after the CPUs
     names = Counter(str(item["name"]) for item in used if item.get("name"))
     return ", ".join(name if count == 1 else f"{count} x {name}" for name, count in names.items()) or None
 
@@ -70,8 +73,8 @@ def _framework(fields: Mapping[str, Any]) -> str | None:
 
 
 def _rank_in(name: str) -> int | None:
-    found = RANK_IN_NAME.search(name)
-    return int(found.group(1)) if found and len(found.group(1)) < 7 else None
+    found = next((match for pattern in RANK_IN_NAME if (match := pattern.search(name))), None)
+    return int(found.group(1)) if found else None
 
 
 def _count(value: Any) -> int | None:

@@ -35,7 +35,7 @@ class Source:
         self._file = _open(path)
         self._gzip = self._file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         self._file.seek(0)
-        self._inflate = _decompressor() if self._gzip else None
+        self._inflate: Any = _decompressor() if self._gzip else None
         head = self.peek(len(BOM))
         if head == BOM:
             self._ahead = self._ahead[len(BOM) :]
@@ -77,9 +77,6 @@ class Source:
                 if not given.startswith(GZIP_MAGIC):  # padding after the last member
                     return b""
                 self._inflate = _decompressor()
-            if not given:
-                self.cut = "its gzip stream ends early"
-                return b""
             try:
                 piece = self._inflate.decompress(given, size)
             except Exception as error:  # zlib.error or IsalError, which is no subclass of it
@@ -87,6 +84,8 @@ class Source:
                 return b""
             if piece:
                 return piece
+            if not given and not self._inflate.eof:
+                self.cut = "its gzip stream ends early"
         return b""
 
 
