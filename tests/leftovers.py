@@ -112,7 +112,7 @@ def is_ours(value: Any) -> bool:
     """Whether a function, a method, a partial or an instance comes from longpole."""
     for inner in ("__func__", "func", "fget"):
         value = getattr(value, inner, value)
-    if _is_code_of("longpole", value):
+    if _is_code_of("longpole", value) or _is_code_of("longpole", getattr(value, "__wrapped__", None)):
         return True
     return str(getattr(value, "__module__", type(value).__module__)).split(".")[0] == "longpole"
 
