@@ -1,0 +1,130 @@
+"""Keeps a page readable: a study of any size becomes at most some 20,000 rows, and what was cut is said.
+
+Small layers, ops and steps are merged, never dropped in silence: their sums stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from longpole.report.figures import known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from longpole.analysis.study import LayerTime, OpTime, Rank, Study
+
+LONGEST_TEXT = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many rows of each kind a page takes: together under 20,000."""
+
+    layers: int = 12_000
+    ops: int = 4_000
+    rank_steps: int = 1_000
+    samples: int = 1_000
+    bars: int = 2_000
+
+    def halved(self) -> Limits:
+        return Limits(self.layers // 2, self.ops // 2, self.rank_steps // 2, self.samples // 2, self.bars // 2)
+
+
+def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
+    """The study as plain data for a page, and a sentence for each thing that was cut."""
+    said: list[str] = []
+    data: dict[str, Any] = msgspec.to_builtins(study)
+    data["layers"] = _layers(study.layers, limits.layers, said)
+    data["ops"] = _ops(study.ops, limits.ops, said)
+    data["ranks"] = _ranks(study.ranks, limits.rank_steps, said)
+    samples = data["step"]["samples"]
+    if len(samples) > limits.samples:
+        data["step"]["samples"] = _thinned(samples, limits.samples)
+        said.append(f"Of {len(samples)} step times {len(data['step']['samples'])} are drawn, evenly chosen.")
+    return _short_texts(data), said
+
+
+def _kept(values: Sequence[float], limit: int) -> set[int]:
+    """Row numbers of the `limit` largest values; what is not known counts as nothing."""
+    sizes = [value if known(value) else -1.0 for value in values]
+    return set(sorted(range(len(sizes)), key=lambda i: -sizes[i])[:limit])
+
+
+def _layers(layers: Sequence[LayerTime], limit: int, said: list[str]) -> list[dict[str, Any]]:
+    if len(layers) <= limit:
+        return [msgspec.to_builtins(layer) for layer in layers]
+    # A container comes before its children in rank, so that no kept layer loses the module round it.
+    totals = [_size(x.total_ms) + (1e-9 if x.container else 0.0) for x in layers]
+    keep = _kept(totals, limit)
+    out = [msgspec.to_builtins(layers[i]) for i in range(len(layers)) if i in keep]
+    rest = [layers[i] for i in range(len(layers)) if i not in keep and not layers[i].container]
+    if rest:
+        out.append(_sum_of_layers(rest))
+    said.append(f"Of {len(layers):,} layers the {len(keep):,} largest are listed; the rest are one row.")
+    return out
+
+
+def _size(value: float | None) -> float:
+    return value if value is not None and known(value) else 0.0
+
+
+SUMMED = ("forward_ms", "backward_ms", "input_grad_ms", "weight_grad_ms", "recompute_ms", "optimizer_ms", "total_ms",
+          "share", "saved_bytes", "flops", "bound_ms", "params")  # fmt: skip
+
+
+def _sum_of_layers(layers: Sequence[LayerTime]) -> dict[str, Any]:
+    row: dict[str, Any] = {"layer": f"({len(layers):,} smaller layers)", "type": "", "container": False}
+    for name in SUMMED:
+        values = [value for layer in layers if (value := getattr(layer, name)) is not None and known(value)]
+        row[name] = sum(values) if values else None
+    return row
+
+
+def _ops(ops: Sequence[OpTime], limit: int, said: list[str]) -> list[dict[str, Any]]:
+    if len(ops) <= limit:
+        return [msgspec.to_builtins(op) for op in ops]
+    keep = _kept([op.ms for op in ops], limit)
+    rest = [ops[i].ms for i in range(len(ops)) if i not in keep and known(ops[i].ms)]
+    out = [msgspec.to_builtins(ops[i]) for i in range(len(ops)) if i in keep]
+    out.append({"op": f"({len(ops) - len(keep):,} smaller rows)", "op_class": "", "role": "", "ms": sum(rest)})
+    said.append(f"Of {len(ops):,} rows of ops the {len(keep):,} largest are listed; the rest are one row.")
+    return out
+
+
+def _ranks(ranks: Sequence[Rank], limit: int, said: list[str]) -> list[dict[str, Any]]:
+    """Ranks with their steps; where there are too many, every n-th step, and of the ranks the first ones."""
+    total = sum(len(rank.steps) for rank in ranks)
+    out = [msgspec.to_builtins(rank) for rank in ranks[:limit]]
+    if len(ranks) > limit:
+        said.append(f"Of {len(ranks):,} ranks the first {limit:,} are listed.")
+    if total > limit:
+        each = max(limit // max(len(out), 1), 1)
+        for rank in out:
+            rank["steps"] = _thinned(rank["steps"], each)
+        said.append(f"Of {total:,} steps of all ranks {each} a rank are drawn, evenly chosen.")
+    return out
+
+
+def _thinned(rows: list[Any], limit: int) -> list[Any]:
+    count = max(limit, 1)
+    return rows if len(rows) <= count else [rows[i * len(rows) // count] for i in range(count)]
+
+
+def _short_texts(value: Any) -> Any:
+    """Every text at most 600 characters and encodable; figures that are none become None."""
+    if isinstance(value, str):
+        text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…"
+        return text.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, float):
+        return value if known(value) else None
+    return _inside(value, _short_texts)
+
+
+def _inside(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {change(str(key)): change(part) for key, part in value.items()}
+    return [change(part) for part in value] if isinstance(value, (list, tuple)) else value
