@@ -4,6 +4,7 @@ from longpole.trace.events import EventTable, make_table, nest
 from longpole.trace.kinds import DEVICE_WORK, Kind, Level, OpClass, Phase, Role, label
 from longpole.trace.trace import (
     Collectives,
+    GradientOps,
     Interner,
     Lane,
     Layer,
@@ -19,6 +20,7 @@ __all__ = [
     "DEVICE_WORK",
     "Collectives",
     "EventTable",
+    "GradientOps",
     "Interner",
     "Kind",
     "Lane",

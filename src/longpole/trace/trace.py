@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -45,6 +46,7 @@ class StepWindow(msgspec.Struct, frozen=True):
     start_ns: int
     end_ns: int
     level: int = 0  # longpole.trace.kinds.Level
+    first_sequence: int = -1  # autograd sequence number at the start, on the training thread
     batch_size: int | None = None
 
 
@@ -60,7 +62,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     world_size: int | None = None
     threads: int | None = None
     stopped: str = "window"  # "window", "script end", "interrupt", "error"
-    facts: Mapping[str, str] = msgspec.field(default_factory=dict)  # printed under "conditions"
+    facts: Mapping[str, str] = msgspec.field(default_factory=dict[str, str])  # printed under "conditions"
     warnings: tuple[str, ...] = ()  # whole sentences: what was cut, clipped, not recorded, and why
 
 
@@ -88,6 +90,21 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class GradientOps:
+    """Roles of ops inside backward, by the tensors they read, from the steps at Level.GRADIENTS.
+
+    An op is found again in another step by the autograd sequence number of its node, counted from the
+    first of the step, its name, and how many of that name came before it in the node.
+    """
+
+    sequence: NDArray[np.int64]
+    op: NDArray[np.int32]  # row of Trace.strings
+    ordinal: NDArray[np.int32]
+    role: NDArray[np.uint8]  # longpole.trace.kinds.Role; of the larger part where the op makes both
+    weight_share: NDArray[np.float64]  # part of the op's time that makes weight gradients, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryEvents:
     """Allocations (positive) and frees (negative)."""
 
@@ -108,20 +125,28 @@ class Collectives:
     message_bytes: NDArray[np.int64]
 
 
+def _empty(*dtypes: type[Any]) -> list[NDArray[Any]]:
+    return [np.empty(0, dtype) for dtype in dtypes]
+
+
 def _no_calls() -> LayerCalls:
-    return LayerCalls(*(np.empty(0, t) for t in (np.int32, np.int32, np.int64, np.int64)))
+    return LayerCalls(*_empty(np.int32, np.int32, np.int64, np.int64))
 
 
 def _no_samples() -> Samples:
-    return Samples(*(np.empty(0, t) for t in (np.int64, np.int32, np.int32, np.uint8)))
+    return Samples(*_empty(np.int64, np.int32, np.int32, np.uint8))
+
+
+def _no_gradients() -> GradientOps:
+    return GradientOps(*_empty(np.int64, np.int32, np.int32, np.uint8, np.float64))
 
 
 def _no_memory() -> MemoryEvents:
-    return MemoryEvents(*(np.empty(0, t) for t in (np.int64, np.int64, np.int32, np.int64)))
+    return MemoryEvents(*_empty(np.int64, np.int64, np.int32, np.int64))
 
 
 def _no_collectives() -> Collectives:
-    return Collectives(*(np.empty(0, t) for t in (np.int32, np.int32, np.int32, np.int32, np.int64)))
+    return Collectives(*_empty(np.int32, np.int32, np.int32, np.int32, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +161,8 @@ class Trace:
     steps: Sequence[StepWindow] = ()
     calls: LayerCalls = field(default_factory=_no_calls)
     samples: Samples = field(default_factory=_no_samples)
+    gradients: GradientOps = field(default_factory=_no_gradients)
+    saved_bytes: Mapping[int, int] = field(default_factory=dict[int, int])  # row of layers -> bytes held for backward
     memory: MemoryEvents = field(default_factory=_no_memory)
     collectives: Collectives = field(default_factory=_no_collectives)
 

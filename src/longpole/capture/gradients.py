@@ -1,0 +1,227 @@
+"""Level 3: on a step of its own, a dispatch mode sees every op with its tensors.
+
+It tells which op of backward makes an input gradient and which a weight gradient (by what it reads and where
+its node leads), divides ops that make both by calling them once for each, and notes what is saved for
+backward. Results are those of the undivided call, so loss and gradients stay the same to the bit.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._pytree import tree_flatten
+
+from longpole.capture.modules import get_sequence
+from longpole.trace.clock import monotonic_ns
+from longpole.trace.kinds import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import CodeType
+
+    from longpole.capture.modules import ModuleMarks
+
+# Ops that make several gradients at once and say which by their last argument, `output_mask`.
+MASKED = frozenset(
+    {
+        "aten::convolution_backward",
+        "aten::native_layer_norm_backward",
+        "aten::native_batch_norm_backward",
+        "aten::native_group_norm_backward",
+        "aten::batch_norm_backward",
+    }
+)
+# Fused recurrent backward has no mask. Its work is 2*T*N*G*(I+H) FLOPs for the gradients of the gates' inputs
+# and as many for those of the weights (T steps, N sequences, G gate rows, I inputs, H hidden): halves.
+HALVED = frozenset({"aten::mkldnn_rnn_layer_backward", "aten::_cudnn_rnn_backward", "aten::miopen_rnn_backward"})
+# Nodes between a weight and the op that uses it: views and casts, no arithmetic.
+VIEWS = frozenset(
+    f"{name}Backward{number}"
+    for name in (
+        *("T", "Transpose", "View", "Permute", "ToCopy", "Expand", "Squeeze", "Unsqueeze", "Slice", "Split"),
+        *("SplitWithSizes", "Select", "Unbind", "AsStrided", "Clone", "Alias", "Reshape", "UnsafeView"),
+        *("ReshapeAlias", "Unfold", "WeightNormInterface", "Cat", "Stack"),
+    )
+    for number in range(3)
+)
+MOST_VIEWS = 4
+ACCUMULATE = "torch::autograd::AccumulateGrad"
+LOSS_OPS = ("loss", "log_softmax", "binary_cross_entropy", "cross_entropy", "ctc", "kl_div")
+
+
+class GradientRow:
+    """One op inside backward: its node's sequence number, its name, how many of that name came before."""
+
+    __slots__ = ("op", "ordinal", "role", "sequence", "weight_share")
+
+    def __init__(self, sequence: int, op: str, ordinal: int, role: Role, weight_share: float) -> None:
+        self.sequence, self.op, self.ordinal = sequence, op, ordinal
+        self.role, self.weight_share = role, weight_share
+
+
+class GradientMode(TorchDispatchMode):
+    """Active for one step. `rows`, `saved`, `graph_lines` and `loss_lines` are what it found."""
+
+    def __init__(self, modules: ModuleMarks, weights: Iterable[torch.Tensor], loop_codes: set[CodeType]) -> None:
+        super().__init__()
+        self.rows: list[GradientRow] = []
+        self.saved: dict[int, dict[int, int]] = {}  # id of the module -> storage -> bytes
+        self.graph_lines: set[tuple[CodeType, int]] = set()
+        self.loss_lines: set[tuple[CodeType, int]] = set()
+        self._modules = modules
+        self._weights = {_storage(weight) for weight in weights}
+        self._loop_codes = loop_codes
+        self._ordinals: dict[tuple[int, str], int] = {}
+        self._node = 0
+        self._sequence = get_sequence()
+
+    def __enter__(self) -> GradientMode:
+        super().__enter__()
+        torch._C._autograd._push_saved_tensors_default_hooks(self._pack, _same)
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+        super().__exit__(*details)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        name = func._schema.name
+        node = torch._C._current_autograd_node()
+        if node is None or self._modules.stack:
+            return self._forward(name, func, args, kwargs or {})
+        return self._backward(node, name, func, args, kwargs or {})
+
+    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = _storage(tensor)
+        if storage not in self._weights:
+            layer = self._modules.stack[-1] if self._modules.stack else 0
+            held = self.saved.setdefault(layer, {})
+            # of a storage that several saved tensors share, the widest view: a batch may be a slice of a data set
+            held[storage] = max(held.get(storage, 0), tensor.nbytes)
+        return tensor
+
+    def _forward(self, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        made_node = get_sequence() > self._sequence
+        self._sequence = get_sequence()
+        if made_node and not self._modules.stack:
+            self._note_line(is_loss=any(part in name for part in LOSS_OPS))
+        result = func(*args, **kwargs)
+        if name == "aten::_to_copy" and _storage(args[0]) in self._weights:
+            self._weights.add(_storage(result))  # autocast: the copy stands for the weight
+        return result
+
+    def _note_line(self, *, is_loss: bool) -> None:
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code in self._loop_codes:
+                place = (frame.f_code, frame.f_lineno or 0)
+                self.graph_lines.add(place)
+                if is_loss:
+                    self.loss_lines.add(place)
+            frame = frame.f_back
+
+    def _backward(self, node: Any, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if node.name() == ACCUMULATE:
+            return func(*args, **kwargs)
+        ordinal = self._count(node, name)
+        to_weight, to_input = _leads(node)
+        if to_weight and to_input and name in MASKED and _wants_both(args[-1]):
+            result, share = _divided(func, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+            share = self._share(name, args, to_weight=to_weight, to_input=to_input)
+        role = Role.WEIGHT_GRAD if share > 0.5 else Role.INPUT_GRAD
+        self.rows.append(GradientRow(node._sequence_nr(), name, ordinal, role, share))
+        return result
+
+    def _count(self, node: Any, name: str) -> int:
+        """How many ops of this name the node ran before; a node may run again for a second backward."""
+        if id(node) != self._node:
+            self._node = id(node)
+            self._ordinals.clear()
+        key = (self._node, name)
+        self._ordinals[key] = self._ordinals.get(key, -1) + 1
+        return self._ordinals[key]
+
+    def _share(self, name: str, args: tuple[Any, ...], *, to_weight: bool, to_input: bool) -> float:
+        """Which part of the op's work makes weight gradients: all, none, or half of a fused recurrent one.
+
+        Where a node makes both gradients by separate ops, the one that reads the weight makes the input's.
+        """
+        if not to_weight:
+            return 0.0
+        if not to_input:
+            return 1.0
+        if name in HALVED:
+            return 0.5
+        flat, _ = tree_flatten(args)
+        reads_weight = any(isinstance(a, torch.Tensor) and _storage(a) in self._weights for a in flat)
+        return 0.0 if reads_weight else 1.0
+
+
+def can_enter() -> bool:
+    """Whether a mode of ours would be on top and stay there: nobody else's mode or hooks are active."""
+    top_hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return not _get_current_dispatch_mode_stack() and top_hooks is None
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """An identity of the tensor's memory; 0 for tensors that have none (sparse, fake)."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return 0
+
+
+def _leads(node: Any) -> tuple[bool, bool]:
+    """Whether the node's gradients go to a weight, and whether to an input."""
+    edges = [edge for edge, _ in node.next_functions if edge is not None]
+    to_weight = [_is_weight(edge, MOST_VIEWS) for edge in edges]
+    return any(to_weight), not all(to_weight)
+
+
+def _is_weight(node: Any, views: int) -> bool:
+    if node.name() == ACCUMULATE:
+        return True
+    if not views or node.name() not in VIEWS:
+        return False
+    below = [edge for edge, _ in node.next_functions if edge is not None]
+    return bool(below) and all(_is_weight(edge, views - 1) for edge in below)
+
+
+def _wants_both(mask: Any) -> bool:
+    return isinstance(mask, (list, tuple)) and bool(mask[0]) and any(mask[1:])
+
+
+def _divided(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, float]:
+    """The undivided result, and the weight gradients' part of the time of the two calls apart."""
+    mask = list(args[-1])
+    only_input = [True, *(False for _ in mask[1:])]
+    only_weight = [False, *mask[1:]]
+    result = func(*args, **kwargs)
+    input_ns = min(_time_ns(lambda: func(*args[:-1], only_input, **kwargs)) for _ in range(2))
+    weight_ns = min(_time_ns(lambda: func(*args[:-1], only_weight, **kwargs)) for _ in range(2))
+    return result, weight_ns / max(input_ns + weight_ns, 1)
+
+
+def _time_ns(call: Callable[[], Any]) -> int:
+    _wait()
+    start = monotonic_ns()
+    call()
+    _wait()
+    return monotonic_ns() - start
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,200 @@
+"""Level 2: torch's own profiler, started and stopped between steps, read without its event lists.
+
+`EventList` and `key_averages` cost more than the recording and are never built; the raw results are read
+into columns, on the clock of the marks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd import profiler as autograd_profiler
+
+from longpole.trace.build import events_piece
+from longpole.trace.clock import monotonic_ns
+from longpole.trace.kinds import Kind
+from longpole.trace.trace import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longpole.trace.build import Piece, TraceBuilder
+
+KINDS = {
+    "cpu_op": Kind.OP,
+    "user_annotation": Kind.ANNOTATION,
+    "python_function": Kind.PYTHON,
+    "kernel": Kind.KERNEL,
+    "concurrent_kernel": Kind.KERNEL,
+    "gpu_memcpy": Kind.MEMCPY,
+    "gpu_memset": Kind.MEMSET,
+    "gpu_user_annotation": Kind.DEVICE_ANNOTATION,
+    "cuda_runtime": Kind.RUNTIME,
+    "cuda_driver": Kind.RUNTIME,
+    "xpu_runtime": Kind.RUNTIME,
+    "privateuse1_runtime": Kind.RUNTIME,
+    "cuda_sync": Kind.SYNC,
+}
+ACCUMULATE = 1 << 62
+ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET, Kind.DEVICE_ANNOTATION, Kind.SYNC)
+
+
+class KinetoBlock:
+    """One recording over whole steps. `start` returns False where somebody else is already profiling."""
+
+    def __init__(self, *, shapes: bool = True) -> None:
+        self._shapes = shapes
+        self._profiler: Any = None
+        self._offset_ns = 0
+
+    def start(self) -> bool:
+        if torch.autograd._profiler_enabled():
+            return False
+        self._profiler = autograd_profiler.profile(
+            use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True
+        )
+        with quiet_stderr():
+            self._profiler._prepare_trace()
+            self._profiler._start_trace()
+        self._offset_ns = _offset()
+        return True
+
+    def stop(self) -> Any:
+        """Ends the recording; the raw results, to be read when there is time."""
+        device = _device()
+        if device is not None:
+            getattr(torch, device).synchronize()
+        self._offset_ns = (self._offset_ns + _offset()) // 2
+        with quiet_stderr():
+            results = torch.autograd._disable_profiler()
+        autograd_profiler._run_on_profiler_stop()
+        self._profiler = None
+        return results
+
+    @property
+    def running(self) -> bool:
+        return self._profiler is not None
+
+    def read(self, results: Any, builder: TraceBuilder, thread_lane: int) -> Piece:
+        """Columns of the recorded events. `thread_lane` is the lane of the training thread."""
+        return _Reader(builder, self._offset_ns, thread_lane, shapes=self._shapes).read(results)
+
+
+def _sequence(event: Any) -> int:
+    """AccumulateGrad has the largest number there is, so that it runs first; it is no place in the order."""
+    found = event.sequence_nr()
+    return found if found < ACCUMULATE else -1
+
+
+def _device() -> str | None:
+    if torch.cuda.is_initialized():
+        return "cuda"
+    xpu = getattr(torch, "xpu", None)
+    return "xpu" if xpu is not None and xpu.is_initialized() else None
+
+
+def _offset() -> int:
+    """Nanoseconds from the clock of the marks to Kineto's, which counts from 1970."""
+    before = monotonic_ns()
+    now = time.time_ns()
+    return now - (before + monotonic_ns()) // 2
+
+
+class _Reader:
+    def __init__(self, builder: TraceBuilder, offset_ns: int, thread_lane: int, *, shapes: bool) -> None:
+        self._builder = builder
+        self._offset_ns = offset_ns
+        self._thread_lane = thread_lane
+        self._shapes = shapes
+        self._lanes: dict[tuple[int, int, int], int] = {}
+        self._texts: dict[str, int] = {}
+
+    def read(self, results: Any) -> Piece:
+        events = results.events()
+        main_thread = _busiest_thread(events)
+        rows = [self._row(event, main_thread) for event in events]
+        names = ("start_ns", "duration_ns", "name", "kind", "lane", "correlation", "sequence", "forward_thread")
+        columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+        if self._shapes and rows:
+            columns["shapes"] = [self._text(str(event.shapes()).replace(" ", "")) for event in events]
+            columns["dtypes"] = [self._text(",".join(event.dtypes())) for event in events]
+        return events_piece({name: np.asarray(column) for name, column in columns.items()})
+
+    def _row(self, event: Any, main_thread: int) -> tuple[int, ...]:
+        kind = KINDS.get(event.activity_type(), Kind.OTHER)
+        on_device = kind in ON_DEVICE
+        start = event.start_ns() - self._offset_ns
+        return (
+            start,
+            max(event.duration_ns(), 0),
+            self._text(event.name()),
+            kind,
+            self._lane(event, main_thread, on_device=on_device),
+            event.linked_correlation_id() if on_device or kind == Kind.RUNTIME else event.correlation_id(),
+            _sequence(event) if kind == Kind.OP else -1,
+            event.fwd_thread_id() if kind == Kind.OP else -1,
+        )
+
+    def _text(self, text: str) -> int:
+        """Names repeat thousands of times; the builder's own table is asked once for each."""
+        found = self._texts.get(text)
+        if found is None:
+            found = self._texts[text] = self._builder.intern(text)
+        return found
+
+    def _lane(self, event: Any, main_thread: int, *, on_device: bool) -> int:
+        thread = event.device_resource_id() if on_device else event.start_thread_id()
+        key = (int(on_device), event.device_index() if on_device else -1, thread)
+        if key not in self._lanes:
+            self._lanes[key] = self._new_lane(key, is_main=not on_device and thread == main_thread)
+        return self._lanes[key]
+
+    def _new_lane(self, key: tuple[int, int, int], *, is_main: bool) -> int:
+        on_device, device, thread = key
+        if is_main:
+            return self._thread_lane
+        name = f"stream {thread}" if on_device else f"thread {thread}"
+        kind = "stream" if on_device else "host"
+        return self._builder.lane(Lane(name, kind, os.getpid(), thread, device))
+
+
+def _busiest_thread(events: Any) -> int:
+    """The training thread: Kineto numbers threads in its own way, and it is the one with the ops."""
+    counts: dict[int, int] = {}
+    for event in events:
+        if event.sequence_nr() >= 0 and event.fwd_thread_id() == 0:
+            thread = event.start_thread_id()
+            counts[thread] = counts.get(thread, 0) + 1
+    return max(counts, key=counts.__getitem__, default=-1)
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keeps Kineto's `USDT:` lines from the user; whatever else reaches file descriptor 2 is passed on.
+
+    They are written by C++ code and no log level turns them off (torch 2.13).
+    """
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, AttributeError, ValueError):
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            caught.seek(0)
+            for line in caught:
+                if not line.startswith(b"USDT:"):
+                    os.write(kept, line)
+            os.close(kept)

@@ -1,0 +1,111 @@
+"""Which step is measured at which level. Pure logic with the clock as an argument.
+
+Deeper steps come in blocks between level-0 steps, so that drift cancels. The step after a deeper block is
+not measured: it runs with cold caches, and DataLoader workers have had time to fill their queues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longpole.trace.kinds import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEEP = (Level.SITES, Level.OPS, Level.GRADIENTS)
+# A first look at everything comes early: a script may end soon, a budget may be short.
+OPENING = (
+    *(Level.PHASES,) * 2,
+    Level.OPS,
+    Level.NONE,
+    *(Level.PHASES,) * 2,
+    Level.GRADIENTS,
+    Level.NONE,
+    *(Level.PHASES,) * 2,
+    Level.SITES,
+    Level.SITES,
+    Level.NONE,
+)
+ROUND = (
+    *(Level.PHASES,) * 3,
+    Level.OPS,
+    Level.OPS,
+    Level.NONE,
+    *(Level.PHASES,) * 3,
+    Level.SITES,
+    Level.SITES,
+    Level.SITES,
+    Level.NONE,
+)
+GRADIENT_ROUNDS = 3  # rounds that end with one more gradient step
+LEAST_WARMUP = 2
+WARMUP_SHARE = 0.15  # of the budget: slow steps get fewer warm-up steps
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOptions:
+    """The measured window. `steps` counts level-0 steps; deeper steps come on top."""
+
+    steps: int = 20
+    warmup: int = 5
+    budget_s: float = 120.0
+    deepest: Level = Level.GRADIENTS
+    stop: bool = False  # end the script when the window is measured
+
+
+class Plan:
+    """Hands out the level of each step; `over` once the window is measured."""
+
+    def __init__(self, options: WindowOptions) -> None:
+        self.options = options
+        self.warmed_up = 0
+        self.measured = 0
+        self.over = False
+        self.in_window = False
+        self._level = Level.NONE
+        self._opening_left = len(OPENING)
+        self._spent_ns = 0
+        self._levels = self._sequence()
+
+    def after(self, duration_ns: int) -> Level:
+        """The level of the next step, given how long the step that just ended took."""
+        self._spent_ns += duration_ns
+        if not self.in_window:
+            self.warmed_up += 1
+            self.in_window = self._is_warm()
+            if not self.in_window:
+                return Level.NONE
+        self.measured += self._level == Level.PHASES
+        self.over = self._is_over()
+        self._level = Level.NONE if self.over else next(self._levels)
+        return self._level
+
+    def _sequence(self) -> Iterator[Level]:
+        for level in OPENING:
+            self._opening_left -= 1
+            yield from self._allowed(level)
+        turn = 0
+        while True:
+            turn += 1
+            more = (Level.GRADIENTS, Level.NONE) if turn <= GRADIENT_ROUNDS else ()
+            for level in (*ROUND, *more):
+                yield from self._allowed(level)
+
+    def _allowed(self, level: Level) -> Iterator[Level]:
+        if level not in DEEP or level <= self.options.deepest:
+            yield level
+
+    def _is_warm(self) -> bool:
+        if self.warmed_up > self.options.warmup:
+            return True
+        slow = self._spent_ns > WARMUP_SHARE * self.options.budget_s * 1e9
+        return slow and self.warmed_up > min(LEAST_WARMUP, self.options.warmup)
+
+    def _is_over(self) -> bool:
+        """The opening is worth up to twice the budget: without it there is half an answer."""
+        spent = self._spent_ns / (self.options.budget_s * 1e9)
+        if self._opening_left:
+            return spent > 2
+        return spent > 1 or self.measured >= self.options.steps

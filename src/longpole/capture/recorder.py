@@ -1,0 +1,283 @@
+"""Measures a training while it runs: at each turn of the loop, closes a step and prepares the next.
+
+Whatever fails here ends the measuring, never the training: `_guarded` takes everything out and the reason
+is told at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from longpole.capture.facts import facts_of, optimizer_facts
+from longpole.capture.gradients import GradientMode, can_enter
+from longpole.capture.hooks import PhaseHooks, has_compiled_code
+from longpole.capture.kineto import KinetoBlock
+from longpole.capture.loop import LoopFinder
+from longpole.capture.marks import MarkLog
+from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
+from longpole.capture.pieces import gradient_piece, mark_piece, sample_piece
+from longpole.capture.plan import Plan, WindowOptions
+from longpole.capture.sampler import Sampler
+from longpole.capture.turns import TurnFinder
+from longpole.trace.build import TraceBuilder
+from longpole.trace.kinds import Level
+from longpole.trace.trace import Lane, StepWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim.optimizer import Optimizer
+
+    from longpole.trace.store import TraceWriter
+
+BACKWARDS_WITHOUT_OPTIMIZER = 20  # then the update is the script's own code, and backward is the rhythm
+FLUSH_EVERY = 8  # steps
+
+
+class StopScriptError(SystemExit):
+    """Raised in the user's loop when the window is measured and `--stop` was given: a clean exit."""
+
+
+class Recorder:
+    """One measured window. `start` when torch is there, `finish` always; `on_over` is called in between."""
+
+    def __init__(self, options: WindowOptions, writer: TraceWriter | None = None) -> None:
+        self.options = options
+        self.builder = TraceBuilder()
+        self.plan = Plan(options)
+        self.stopped = "script end"
+        self.failure: str | None = None
+        self.manual = False  # steps are told by the user, not found
+        self.on_over: Callable[[], None] = lambda: None
+        self._writer = writer
+        self._log = MarkLog()
+        self._hooks = PhaseHooks(self._log, self._stepped, self._went_back)
+        self._modules = ModuleMarks(self._log)
+        self._layers = LayerTable()
+        self._turns = TurnFinder()
+        self._loop = LoopFinder()
+        self._kineto = KinetoBlock()
+        self._sampler: Sampler | None = None
+        self._gradients: GradientMode | None = None
+        self._active = False
+        self._level = Level.NONE
+        self._index = 0
+        self._start_ns = 0
+        self._first_sequence = -1
+        self._lane = -1
+        self._optimizers: dict[int, str] = {}
+        self._backwards = 0
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._active = True
+        _forget_in_children(self)
+        self._log.on_mark = self._loop.on_mark
+        self._hooks.start()
+        self._modules.discover()
+        self._start_ns = self._log.clock()
+
+    def finish(self, stopped: str | None = None) -> None:
+        """Takes everything out. Safe to call twice and after a failure."""
+        if stopped is not None and self._active:
+            self.stopped = stopped
+        if self._active:
+            self._guarded(self._leave_level)
+            self._remove()
+        self.builder.info = facts_of(self.builder.info, self._layers.layers, self._modules, self.stopped)
+        self._note(self._optimizers and {"optimizer": "; ".join(self._optimizers.values())})
+        if self.failure:
+            self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
+        if self._writer is not None:
+            self._writer.flush(self.builder)
+            self._writer.close()
+
+    def step(self) -> None:
+        """The end of a turn of the loop, told by the user."""
+        self.manual = True
+        self._boundary(self._log.clock())
+
+    def _remove(self) -> None:
+        self._active = False
+        self._log.on_mark = None
+        if self._sampler is not None:
+            self._sampler.stop()
+        if self._gradients is not None:
+            self._gradients.__exit__(None, None, None)
+        if self._kineto.running:
+            self._kineto.stop()
+        self._sampler = self._gradients = None
+        self._modules.stop()
+        self._hooks.stop()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StopScriptError:
+            raise
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._remove()
+
+    # -- turns --------------------------------------------------------------------------------------------
+
+    def _stepped(self, optimizer: Optimizer, end_ns: int) -> None:
+        if not self._active or self.manual:
+            return
+        if id(optimizer) not in self._optimizers:
+            self._optimizers[id(optimizer)] = optimizer_facts(optimizer)
+        if self._turns.stepped(id(optimizer)):
+            self._boundary(end_ns)
+
+    def _went_back(self, end_ns: int) -> None:
+        if self._optimizers or self.manual or not self._active:
+            return
+        self._backwards += 1
+        if self._backwards > BACKWARDS_WITHOUT_OPTIMIZER:
+            self._boundary(end_ns)
+
+    def _boundary(self, end_ns: int) -> None:
+        if self._active:
+            self._guarded(lambda: self._turn(end_ns))
+
+    def _turn(self, end_ns: int) -> None:
+        self._own_thread()
+        self._leave_level()
+        self._close_step(end_ns)
+        level = self.plan.after(end_ns - self._start_ns)
+        if self.plan.over:
+            self.stopped = "window"
+            self._remove()
+            self.on_over()
+            if self.options.stop:
+                raise StopScriptError(0)
+            return
+        self._enter_level(level)
+        self._first_sequence = get_sequence()
+        self._start_ns = self._log.clock()
+
+    def _own_thread(self) -> None:
+        if self._log.thread is None:
+            self._log.thread = threading.get_ident()
+            self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
+
+    def _close_step(self, end_ns: int) -> None:
+        marks = self._log.take()
+        if self._log.on_mark is not None:
+            self._loop.end_step()
+        if self._level != Level.NONE:
+            calls = self._modules.take_calls()
+            self._layers.find(self._modules.roots.values())
+            piece = mark_piece(marks, calls, self.builder, self._lane, self._layers, self._modules)
+            self.builder.add(piece)
+        self.builder.layers = self._layers.layers
+        window = StepWindow(self._index, self._start_ns, end_ns, self._level, self._first_sequence)
+        self.builder.steps.append(window)
+        self._index += 1
+        if self._writer is not None and self._index % FLUSH_EVERY == 0 and self._level != Level.NONE:
+            self._writer.flush(self.builder)
+
+    # -- levels -------------------------------------------------------------------------------------------
+
+    def _enter_level(self, level: Level) -> None:
+        if self.plan.in_window:
+            self._log.on_mark = None
+        if (level == Level.OPS and not self._enter_ops()) or (level == Level.GRADIENTS and not self._enter_gradients()):
+            level = Level.NONE
+        elif level == Level.SITES:
+            self._sampler = Sampler(threading.get_ident(), self._loop.levels)
+            self._sampler.start()
+        elif level in (Level.PHASES, Level.NONE) and self.plan.in_window:
+            self._modules.mark_roots()
+        self._level = level
+
+    def _leave_level(self) -> None:
+        """Before the step is closed: what a deeper level gathered becomes a piece."""
+        if self._sampler is not None:
+            sampler, self._sampler = self._sampler, None
+            sampler.stop()
+            self.builder.add(sample_piece(sampler.samples, self._loop, self.builder))
+        if self._gradients is not None:
+            mode, self._gradients = self._gradients, None
+            mode.__exit__(None, None, None)
+            self._modules.stop()
+            self._loop.note_graph(mode.graph_lines, mode.loss_lines)
+            self._saved(mode)
+            self.builder.add(gradient_piece(mode.rows, self._first_sequence, self.builder))
+        if self._kineto.running:
+            results = self._kineto.stop()
+            self._modules.stop()
+            self.builder.add(self._kineto.read(results, self.builder, self._lane))
+
+    def _enter_ops(self) -> bool:
+        if not self._kineto.start():
+            self._warn_once("Another profiler is active in the script: ops, layers and gradients were not measured.")
+            return False
+        self._modules.mark_layers()
+        return True
+
+    def _enter_gradients(self) -> bool:
+        if has_compiled_code():
+            self._warn_once(
+                "The script uses torch.compile: compiled regions are shown as such, "
+                "and input and weight gradients inside them are not told apart."
+            )
+            return False
+        if not can_enter():
+            self._warn_once("A dispatch mode of the script is active: gradients were told apart by shapes only.")
+            return False
+        weights = [p for module in self._modules.roots.values() for p in module.parameters()]
+        self._modules.mark_layers()
+        self._gradients = GradientMode(self._modules, weights, self._loop.codes()).__enter__()
+        return True
+
+    def _saved(self, mode: GradientMode) -> None:
+        self._layers.find(self._modules.roots.values())
+        counted: set[int] = set()
+        for module, storages in mode.saved.items():
+            row = self._layers.row_of(module)
+            fresh = {storage: size for storage, size in storages.items() if storage not in counted}
+            counted.update(fresh)
+            self.builder.saved_bytes[row] = sum(fresh.values())
+
+    # -- notes --------------------------------------------------------------------------------------------
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self.builder.info.warnings:
+            self._warn(sentence)
+
+    def _warn(self, sentence: str) -> None:
+        info = self.builder.info
+        self.builder.info = msgspec.structs.replace(info, warnings=(*info.warnings, sentence))
+
+    def _note(self, facts: Any) -> None:
+        info = self.builder.info
+        self.builder.info = msgspec.structs.replace(info, facts={**info.facts, **(facts or {})})
+
+    def forget(self) -> None:
+        """In a forked child: nothing is measured there, and nothing of ours stays in the way."""
+        if self._active:
+            self._sampler = None
+            self._active = False
+            self._log.on_mark = None
+            self._modules.stop()
+            self._hooks.stop()
+            self._writer = None
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_registered: list[bool] = []
+
+
+def _forget_in_children(recorder: Recorder) -> None:
+    """Fork handlers cannot be taken back, so there is one for all recorders, and it holds none of them."""
+    _recorders.add(recorder)
+    if not _registered and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: [found.forget() for found in list(_recorders)])
+        _registered.append(True)

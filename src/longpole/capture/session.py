@@ -1,0 +1,78 @@
+"""One `longpole run`: waits for torch, records, and reports once, whatever happens."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from longpole.capture.imports import ImportWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from longpole.capture.plan import WindowOptions
+    from longpole.capture.recorder import Recorder
+    from longpole.trace.trace import RunInfo, Trace
+
+
+class Session:
+    """Between `begin` and `end` a script runs. `report` is called at most once, with what was measured."""
+
+    def __init__(
+        self, options: WindowOptions, info: RunInfo, trace_file: Path | None, report: Callable[[Trace], None]
+    ) -> None:
+        self.recorder: Recorder | None = None
+        self.reported = False
+        self.problem: str | None = None
+        self._options = options
+        self._info = info
+        self._trace_file = trace_file
+        self._report = report
+        self._process = os.getpid()
+        self._watch = ImportWatch("torch", self._torch_is_there)
+
+    def begin(self) -> None:
+        self._watch.start()
+
+    def end(self, how: str) -> None:
+        """The script is over, in this process; children that were forked from it never come here."""
+        self._watch.stop()
+        if self.recorder is None or os.getpid() != self._process:
+            return
+        self.recorder.finish(how)
+        self._tell()
+
+    def _torch_is_there(self) -> None:
+        """Nothing that fails here may reach the script, which is in the middle of `import torch`."""
+        try:
+            self._start()
+        except Exception as error:
+            self.problem = f"{type(error).__name__}: {error}"
+
+    def _start(self) -> None:
+        from longpole.capture.recorder import Recorder
+        from longpole.trace.store import TraceWriter
+
+        writer = TraceWriter(self._trace_file) if self._trace_file is not None else None
+        recorder = Recorder(self._options, writer)
+        recorder.builder.info = self._info
+        recorder.on_over = self._over
+        recorder.start()
+        self.recorder = recorder
+
+    def _over(self) -> None:
+        """The window is measured while the script goes on: the answer need not wait for its end."""
+        if self.recorder is not None:
+            self.recorder.finish()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.reported or self.recorder is None:
+            return
+        self.reported = True
+        trace = self.recorder.builder.build()
+        if any(step.level for step in trace.steps):
+            self._report(trace)
+        else:
+            self.reported = False

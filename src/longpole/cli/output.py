@@ -1,0 +1,84 @@
+"""From a trace to everything the user asked for: terminal, JSON, page, Perfetto."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from longpole.analysis.study import Study
+    from longpole.cli.run_folder import Places
+    from longpole.trace.trace import Trace
+
+
+def publish(trace: Trace, places: Places, *, quiet: bool, layers: bool, problems: list[str]) -> None:
+    """Makes the study and writes it to every place; a place that fails is noted and the others go on."""
+    from longpole.analysis.make import study
+
+    found = study([trace])
+    if not quiet:
+        show(found, layers=layers, hints=_hints(places))
+    if places.json_to_stdout:
+        sys.stdout.write(found.to_json().decode() + "\n")
+    _try(lambda: _json(found, places), problems)
+    _try(lambda: _html(found, trace, places), problems)
+    _try(lambda: _perfetto(trace, places), problems)
+
+
+def _try(write: Callable[[], None], problems: list[str]) -> None:
+    try:
+        write()
+    except (LongpoleError, OSError) as error:
+        problems.append(str(error))
+
+
+def show(found: Study, *, layers: bool = False, hints: tuple[str, ...] = (), top: int = 8, ranks: bool = False) -> None:
+    """The terminal report, on stderr: stdout is the script's."""
+    from rich.console import Console
+
+    from longpole.report.terminal import render
+
+    console = Console(stderr=True)
+    render(found, console, layers=layers, top=top, ranks=ranks)
+    for hint in hints:
+        console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _hints(places: Places) -> tuple[str, ...]:
+    if places.folder is None:
+        return ()
+    return (
+        f"layers: longpole open {places.folder} --layers",
+        f"picture: {places.html}",
+    )
+
+
+def _json(found: Study, places: Places) -> None:
+    if places.json is not None:
+        found.save(places.json)
+
+
+def _html(found: Study, trace: Trace, places: Places) -> None:
+    if places.html is not None:
+        from longpole.report.html import page
+
+        _write(places.html, page(found, trace))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LongpoleError(f"cannot write {path}: {error.strerror}; the other reports are written") from error
+
+
+def _perfetto(trace: Trace, places: Places) -> None:
+    if places.perfetto is not None:
+        from longpole.report.perfetto import write_perfetto
+
+        write_perfetto([trace], places.perfetto)

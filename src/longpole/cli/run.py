@@ -1,0 +1,191 @@
+"""`longpole run`: a training script, unmodified, and where each of its steps goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from longpole.capture.imports import is_installed
+from longpole.capture.launch import Outcome, Target, check, leave
+from longpole.capture.launch import run as run_target
+from longpole.cli.run_folder import Places, check_writable, new_folder, of_rank
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from longpole.capture.session import Session
+    from longpole.trace.trace import Trace
+
+
+class ScriptCommand(click.Command):
+    """What follows the script's name belongs to the script, `--` and all, and is never parsed here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, target = split(args, {name for p in self.params if _takes_value(p) for name in p.opts})
+        ctx.obj = target
+        return super().parse_args(ctx, own)
+
+
+def _takes_value(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count
+
+
+def split(args: list[str], with_value: set[str]) -> tuple[list[str], Target | None]:
+    """longpole's own options, and the script or module with everything after it."""
+    index = 0
+    while index < len(args):
+        arg = args[index]
+        if arg == "-m":
+            if index + 1 == len(args):
+                raise LongpoleError("-m needs the name of a module: longpole run -m package.train")
+            return args[:index], Target(args[index + 1], args[index + 2 :], is_module=True)
+        if not arg.startswith("-"):
+            return args[:index], Target(arg, args[index + 1 :])
+        index += 2 if arg in with_value else 1
+    return args, None
+
+
+@click.command(cls=ScriptCommand, options_metavar="[OPTIONS] {SCRIPT.py | -m MODULE} [ARGS]...")
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(1), help="Steps to time.")
+@click.option("--warmup", default=5, show_default=True, type=click.IntRange(0), help="Steps to let pass first.")
+@click.option(
+    "--budget", default=120.0, show_default=True, type=click.FloatRange(1), help="Seconds to measure at most."
+)
+@click.option("--stop", is_flag=True, help="End the script when the window is measured.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder, or a file: .json, .html, .longpole.")
+@click.option("--json", "json_", metavar="FILE", help="Write the study as JSON; - for stdout.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the page.")
+@click.option("--perfetto", type=click.Path(path_type=Path), metavar="FILE", help="Write a trace for ui.perfetto.dev.")
+@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Keep longpole's own trace there.")
+@click.option("--no-save", is_flag=True, help="Keep no folder for this run.")
+@click.option("--layers", is_flag=True, help="Show the layers, too.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no report.")
+@click.pass_context
+def command(ctx: click.Context, **options: Any) -> None:
+    """Run a training script and say where each step goes.
+
+    Everything after the script's name is the script's own. Its output, its exit code and its losses stay what
+    they are without longpole; what longpole says goes to stderr.
+    """
+    target: Target | None = ctx.obj
+    if target is None:
+        raise LongpoleError("which script? longpole run [OPTIONS] train.py [ARGS], or -m package.train")
+    check(target)
+    if not is_installed("torch"):
+        raise LongpoleError(
+            f"torch is not installed in {sys.executable}; run longpole with the Python that trains: "
+            "python -m pip install longpole, then python -m longpole run ..."
+        )
+    places = choose_places(target, options)
+    leave(_measure(target, places, options))
+
+
+def choose_places(target: Target, options: dict[str, Any]) -> Places:
+    """Where outputs go, each checked before the training starts."""
+    rank = int(os.environ.get("RANK", "0") or 0) if os.environ.get("RANK", "0").isdecimal() else 0
+    output: Path | None = options["output"]
+    explicit = {name: options[name] for name in ("html", "perfetto", "trace")}
+    json_path = Path(options["json_"]) if options["json_"] not in (None, "-") else None
+    explicit["json"] = json_path
+    if output is not None and output.suffix:
+        explicit[_kind_of(output)] = output
+    chosen = {name: of_rank(path, rank) for name, path in explicit.items()}
+    for name, path in chosen.items():
+        if path is not None:
+            check_writable(path, f"--{name}")
+    folder = _folder(target, output, rank, save=not options["no_save"])
+    if folder is not None:
+        defaults = {"json": "study.json", "html": "report.html", "trace": "trace.longpole"}
+        chosen |= {name: folder / file for name, file in defaults.items() if chosen[name] is None}
+    return Places(**chosen, folder=folder, json_to_stdout=options["json_"] == "-")
+
+
+def _kind_of(output: Path) -> str:
+    kinds = {".json": "json", ".html": "html", ".htm": "html", ".longpole": "trace", ".gz": "perfetto"}
+    if output.suffix not in kinds:
+        raise LongpoleError(f"-o {output}: the ending says the format, one of {', '.join(kinds)}; or name a folder")
+    return kinds[output.suffix]
+
+
+def _folder(target: Target, output: Path | None, rank: int, *, save: bool) -> Path | None:
+    if not save or (output is not None and output.suffix):
+        return None
+    if output is None:
+        name = target.name if target.is_module else Path(target.name).stem
+        ranks = f"-rank{rank}" if "RANK" in os.environ else ""
+        return new_folder((name or "run") + ranks)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LongpoleError(f"-o {output}: {error.strerror}; choose another place") from error
+    return output
+
+
+def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome:
+    from longpole.capture.plan import WindowOptions
+    from longpole.capture.session import Session
+    from longpole.trace.trace import RunInfo
+
+    problems: list[str] = []
+    shown = target.name if not target.is_module else f"-m {target.name}"
+    info = RunInfo(script=shown, argv=tuple(target.args))
+    window = WindowOptions(options["steps"], options["warmup"], options["budget"], stop=options["stop"])
+    session = Session(window, info, places.trace, lambda trace: _report(trace, places, options, problems))
+    session.begin()
+    outcome = run_target(target)
+    session.end(outcome.how)
+    if not session.reported:
+        problems.append(nothing_measured(session))
+        _remove_empty(places)
+    for problem in problems:
+        click.echo(f"longpole: {problem}", err=True)
+    if problems and outcome.exit_code == 0:
+        return Outcome(2, outcome.how)
+    return outcome
+
+
+def _report(trace: Trace, places: Places, options: dict[str, Any], problems: list[str]) -> None:
+    """Never raises: the script may still be running."""
+    from longpole.cli.output import publish
+
+    try:
+        publish(trace, places, quiet=options["quiet"], layers=options["layers"], problems=problems)
+    except LongpoleError as error:
+        problems.append(str(error))
+    except Exception as error:
+        kept = f"; the trace is kept in {places.trace}" if places.trace else ""
+        problems.append(f"the report failed ({type(error).__name__}: {error}){kept}; please report this")
+
+
+def nothing_measured(session: Session) -> str:
+    """One line: why there is no report, and what to do."""
+    if session.problem:
+        return f"could not measure: {session.problem}; the script ran as it is"
+    recorder = session.recorder
+    if recorder is None:
+        return "the script never imported torch, so there was no training to measure"
+    if recorder.failure:
+        return f"measuring stopped: {recorder.failure}; the script went on"
+    turns = len(recorder.builder.steps)
+    if not turns:
+        return "no training step was seen: no optimizer stepped in this process; is this the script that trains?"
+    return (
+        f"only {turns} step{'s' if turns != 1 else ''} were seen, all of them warm-up (--warmup "
+        f"{recorder.options.warmup}); let the script train longer, or give a smaller --warmup"
+    )
+
+
+def _remove_empty(places: Places) -> None:
+    """A run that measured nothing leaves no folder behind."""
+    if places.folder is None:
+        return
+    if places.trace is not None and places.trace.parent == places.folder:
+        places.trace.unlink(missing_ok=True)
+    try:
+        places.folder.rmdir()
+        places.folder.parent.rmdir()
+    except OSError:
+        pass

@@ -1,0 +1,204 @@
+"""longpole's own trace file: written as the run goes, readable after `kill -9`.
+
+The file and its history:
+
+    version 1   MAGIC, then records until the end. A record is
+                length  uint32, little endian: bytes of the payload
+                crc     uint32, CRC-32 of the payload
+                payload MessagePack of `Record`: what is new since the record before
+
+A record that is cut or damaged ends the file: everything before it counts, and the reader says so.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from longpole.errors import LongpoleError
+from longpole.trace.build import EVENT_COLUMNS, GRADIENT_COLUMNS, SAMPLE_COLUMNS, Piece, TraceBuilder
+from longpole.trace.trace import Lane, Layer, RunInfo, StepWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from numpy.typing import NDArray
+
+    from longpole.trace.trace import Trace
+
+MAGIC = b"LONGPOLE-TRACE-1\n"
+MOST_BYTES = 1 << 31  # of one record: a damaged length must not make us ask for the whole memory
+HEADER = struct.Struct("<II")
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """What is new. Columns are little-endian bytes of the types in `longpole.trace.build`."""
+
+    strings: list[str] = []
+    lanes: list[Lane] = []
+    layers: list[Layer] | None = None  # all of them: the network may grow
+    steps: list[StepWindow] = []
+    info: RunInfo | None = None
+    saved_bytes: dict[int, int] = {}
+    pieces: list[dict[str, dict[str, bytes]]] = []
+
+
+class TraceWriter:
+    """Appends to a file what a builder has gathered since the last time.
+
+    Never raises for a full disk: the run matters more. `failed` then says why nothing more is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.failed: str | None = None
+        self._builder_layers: list[Layer] = []
+        self._counts = {"strings": 0, "lanes": 0, "steps": 0, "pieces": 0}
+        try:
+            self._file: BinaryIO | None = path.open("wb")
+            self._file.write(MAGIC)
+        except OSError as error:
+            raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
+
+    def flush(self, builder: TraceBuilder) -> None:
+        if self._file is None:
+            return
+        payload = msgspec.msgpack.encode(self._news(builder))
+        try:
+            self._file.write(HEADER.pack(len(payload), zlib.crc32(payload)))
+            self._file.write(payload)
+            self._file.flush()
+        except OSError as error:
+            self.failed = error.strerror or str(error)
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except OSError as error:
+                self.failed = error.strerror or str(error)
+
+    def _news(self, builder: TraceBuilder) -> Record:
+        strings = builder.intern.strings()
+        layers = None if builder.layers == self._builder_layers else list(builder.layers)
+        record = Record(
+            strings=strings[self._counts["strings"] :],
+            lanes=builder.lanes[self._counts["lanes"] :],
+            layers=layers,
+            steps=builder.steps[self._counts["steps"] :],
+            info=builder.info,
+            saved_bytes=dict(builder.saved_bytes),
+            pieces=[_encoded(piece) for piece in builder.pieces[self._counts["pieces"] :]],
+        )
+        self._builder_layers = list(builder.layers)
+        self._counts = {
+            "strings": len(strings),
+            "lanes": len(builder.lanes),
+            "steps": len(builder.steps),
+            "pieces": len(builder.pieces),
+        }
+        return record
+
+
+def is_store(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def read_trace(path: Path) -> Trace:
+    """The trace in one of longpole's own files; a warning in its info says where the file was cut.
+
+    Raises LongpoleError where the file is none of ours or holds nothing.
+    """
+    builder = TraceBuilder()
+    data = path.read_bytes()
+    if not data.startswith(MAGIC):
+        raise LongpoleError(f"{path} is not a longpole trace; give the file that `longpole run --trace` wrote")
+    position, good = len(MAGIC), 0
+    while record := _record_at(data, position):
+        found, position = record
+        try:
+            _apply(builder, found)
+        except (KeyError, ValueError, TypeError):
+            break
+        good += 1
+    if not good:
+        raise LongpoleError(f"{path} ends before its first record: the run was stopped before it measured a step")
+    if position < len(data):
+        cut = f"{position:,} of {len(data):,} bytes"
+        warning = f"The trace file is cut or damaged after {cut}; what came before is used."
+        builder.info = msgspec.structs.replace(builder.info, warnings=(*builder.info.warnings, warning))
+    return builder.build()
+
+
+def _record_at(data: bytes, position: int) -> tuple[Record, int] | None:
+    if position + HEADER.size > len(data):
+        return None
+    length, crc = HEADER.unpack_from(data, position)
+    start = position + HEADER.size
+    payload = data[start : start + length]
+    if length > MOST_BYTES or len(payload) < length or zlib.crc32(payload) != crc:
+        return None
+    try:
+        return msgspec.msgpack.decode(payload, type=Record), start + length
+    except msgspec.MsgspecError:
+        return None
+
+
+def _apply(builder: TraceBuilder, record: Record) -> None:
+    for text in record.strings:
+        builder.intern(text)
+    builder.lanes.extend(record.lanes)
+    builder.steps.extend(record.steps)
+    builder.saved_bytes.update(record.saved_bytes)
+    if record.layers is not None:
+        builder.layers = record.layers
+    if record.info is not None:
+        builder.info = record.info
+    known = len(builder.intern.strings())
+    for piece in record.pieces:
+        builder.add(_decoded(piece, known, len(builder.lanes), len(builder.layers)))
+
+
+TABLES: Mapping[str, Mapping[str, np.dtype[Any]]] = {
+    "events": EVENT_COLUMNS,
+    "samples": SAMPLE_COLUMNS,
+    "gradients": GRADIENT_COLUMNS,
+}
+TEXT_COLUMNS = ("name", "shapes", "dtypes", "loop_line", "site", "op")
+
+
+def _encoded(piece: Piece) -> dict[str, dict[str, bytes]]:
+    return {
+        table: {name: _little(column, TABLES[table][name]) for name, column in getattr(piece, table).items()}
+        for table in TABLES
+    }
+
+
+def _little(column: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
+    return np.asarray(column, dtype=dtype.newbyteorder("<")).tobytes()
+
+
+def _decoded(piece: Mapping[str, Mapping[str, bytes]], strings: int, lanes: int, layers: int) -> Piece:
+    """Raises ValueError where a number points outside its table: a file is data, not to be trusted."""
+    limits = {**dict.fromkeys(TEXT_COLUMNS, strings), "lane": lanes, "layer": layers}
+    tables: dict[str, dict[str, NDArray[Any]]] = {}
+    for table, dtypes in TABLES.items():
+        columns = {
+            name: np.frombuffer(data, dtype=dtypes[name].newbyteorder("<")).astype(dtypes[name])
+            for name, data in piece.get(table, {}).items()
+        }
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError(f"columns of {table} have different lengths")
+        for name, limit in limits.items():
+            if name in columns and len(columns[name]) and columns[name].max() >= limit:
+                raise ValueError(f"{table}.{name} points past its table")
+        tables[table] = columns
+    return Piece(tables["events"], tables["samples"], tables["gradients"])
