@@ -93,7 +93,7 @@ def test_the_arrows_of_the_table_have_no_circle() -> None:
 
 
 def goes_astray(package: str, module: str, table: dict[str, Row]) -> bool:
-    """Whether an import of `module` in `package` has no arrow. Modules beside the packages, errors for one, are open."""
+    """Whether `package` has no arrow to `module`. Modules beside the packages, errors for one, are open to all."""
     top, _, rest = module.partition(".")
     target = rest.split(".")[0]
     return top == "longpole" and target in table and target not in {package, *table[package].imports}
