@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
-from longpole.importers import kineto
+from longpole.importers import kineto, parallel, perfetto
 from longpole.importers.source import Source
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 SNIFF_BYTES = 4096
 # (does a file that starts so look like this format, read it)
-IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] = ((kineto.sniff, kineto.read),)
+IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] = (
+    (kineto.sniff, kineto.read),
+    (perfetto.sniff, perfetto.read),
+)
 
 
 def open_trace(path: Path) -> Trace:
@@ -44,8 +48,16 @@ def _because(source: Source) -> str:
 
 
 def open_traces(paths: Sequence[Path], workers: int | None = None) -> list[Trace]:
-    """Traces of several ranks, sorted by rank (unknown ranks last, in the order given)."""
-    traces = [open_trace(path) for path in paths]
+    """Traces of several ranks, sorted by rank (unknown ranks last, in the order given).
+
+    `workers` processes decode at once (as many as there are cores where None); 1 keeps it in this process.
+    Raises LongpoleError as `open_trace` does.
+    """
+    workers = min(len(paths), workers or parallel.cores())
+    if workers > 1 and os.name == "posix":
+        traces = parallel.read_all(paths, workers)
+    else:
+        traces = [open_trace(path) for path in paths]
     return sorted(traces, key=lambda trace: (trace.info.rank is None, trace.info.rank or 0))
 
 

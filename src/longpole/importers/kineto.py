@@ -39,7 +39,7 @@ def sniff(head: bytes) -> bool:
 
 def read(source: Source) -> Trace:
     """The trace of a Chrome JSON file; raises LongpoleError where it is none."""
-    reading = _Reading()
+    reading = Reading()
     outside = Outside()
     with _no_collection():
         for events in event_lists(source, outside, Decoders(reading.many, reading.one)):
@@ -48,7 +48,7 @@ def read(source: Source) -> Trace:
             raise LongpoleError(
                 f"{source.path} is JSON but no trace: its list holds no event; open what torch.profiler wrote"
             )
-        return _trace(source.path, reading, outside)
+        return trace_of(source.path, reading, outside)
 
 
 @contextmanager
@@ -63,11 +63,11 @@ def _no_collection() -> Generator[None]:
             gc.enable()
 
 
-class _Reading:
+class Reading:
     """The state of reading one file."""
 
-    def __init__(self) -> None:
-        self.exact = False
+    def __init__(self, *, exact: bool = False) -> None:
+        self.exact = exact
         self.seen = 0
         self.dropped = 0
         self.spans = SpanColumns()
@@ -108,7 +108,8 @@ class _Reading:
             self.marks.launch_flows = None
 
 
-def _trace(path: Path, reading: _Reading, outside: Outside) -> Trace:
+def trace_of(path: Path, reading: Reading, outside: Outside, kind: str = "kineto") -> Trace:
+    """Joins what was read into a Trace; `kind` is the RunInfo's source."""
     columns = reading.spans.joined()
     columns["lane"], lanes = _lanes(columns["kind"], columns["lane"], reading.marks, reading.spans.lanes.keys_seen)
     columns["launch"] = launches(columns, reading.marks.launch_flows)
@@ -123,13 +124,13 @@ def _trace(path: Path, reading: _Reading, outside: Outside) -> Trace:
         events=make_table(columns),
         strings=reading.spans.strings.strings(),
         lanes=lanes,
-        info=run_info(path, outside.fields, devices, _warnings(reading, outside)),
+        info=run_info(path, kind, outside.fields, devices, _warnings(reading, outside)),
         memory=reading.marks.memory_events(),
         collectives=_collectives(reading.spans.collectives, order),
     )
 
 
-def _warnings(reading: _Reading, outside: Outside) -> list[str]:
+def _warnings(reading: Reading, outside: Outside) -> list[str]:
     counts = reading.spans.counts
     notes = list(outside.notes)
     if not reading.spans.rows:

@@ -122,8 +122,9 @@ class SpanColumns:
     def _json(self, texts: list[bytes]) -> NDArray[np.int32]:
         """Rows of Trace.strings of JSON texts, made compact: layouts differ, shapes do not."""
         known = self._shapes
-        for text in set(texts).difference(known):
-            known[text] = self.names[msgspec.json.format(text, indent=-1).decode("utf-8", "replace")]
+        for text in dict.fromkeys(texts):  # not a set: the order of strings must not change from run to run
+            if text not in known:
+                known[text] = self.names[msgspec.json.format(text, indent=-1).decode("utf-8", "replace")]
         return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
 
     def _kinds_of(self, spans: Sequence[Event]) -> NDArray[np.uint8]:

@@ -115,7 +115,8 @@ def _args(found: Mapping[str, Any]) -> Args:
         elif item.type is str:
             values[item.name] = _text(value)
         else:
-            values[item.name] = msgspec.Raw(msgspec.json.encode(value))
+            is_json = isinstance(value, str) and value.startswith("[")  # Perfetto's exporters write dims as text
+            values[item.name] = msgspec.Raw(value.encode() if is_json else msgspec.json.encode(value))
     return Args(**values)
 
 

@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "cuda_sync": Kind.SYNC,
     "xpu_sync": Kind.SYNC,
     "cuda_event": Kind.SYNC,
+    "graph_event_node": Kind.SYNC,  # an event recorded inside a CUDA graph
     "user_annotation": Kind.ANNOTATION,
     "gpu_user_annotation": Kind.DEVICE_ANNOTATION,
     "mtia_user_annotation": Kind.DEVICE_ANNOTATION,

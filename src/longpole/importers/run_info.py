@@ -29,7 +29,9 @@ FACTS: Mapping[str, str] = {  # field -> what it is called under "conditions"
 }
 
 
-def run_info(path: Path, fields: Mapping[str, Any], devices: Sequence[int], warnings: Sequence[str]) -> RunInfo:
+def run_info(
+    path: Path, kind: str, fields: Mapping[str, Any], devices: Sequence[int], warnings: Sequence[str]
+) -> RunInfo:
     """`devices` are the indices that device events name."""
     distributed = _mapping(fields.get("distributedInfo"))
     facts = {label: _fact(fields[name]) for name, label in FACTS.items() if name in fields}
@@ -42,7 +44,7 @@ def run_info(path: Path, fields: Mapping[str, Any], devices: Sequence[int], warn
         if rank is not None:
             facts["rank"] = "from the file's name"
     return RunInfo(
-        source="kineto",
+        source=kind,
         script=None,
         framework=_framework(fields),
         device=device_name(fields, devices),
