@@ -77,7 +77,7 @@ def _document(study: Study, data: dict[str, Any]) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("longpole.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return (files("longpole.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
