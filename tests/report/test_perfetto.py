@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from sample_trace import HOSTILE_NAME, made_trace
-from shared_paths import traces_folder
 
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace
 from longpole.report.perfetto import joined, write_perfetto
 from longpole.trace import Kind, Trace
+from report.sample_trace import HOSTILE_NAME, made_trace
+from shared_paths import traces_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

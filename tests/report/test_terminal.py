@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from sample import gpt_study, gpu_study, hostile_study, wide_study
 
 from longpole.analysis.study import PhaseTime, Spread, Step, Study
 from longpole.report import layertree, summary
 from longpole.report.lines import bar, fit, plain, wrap
 from longpole.report.terminal import render, screen, text_report
+from report.sample import gpt_study, gpu_study, hostile_study, wide_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
