@@ -6,6 +6,7 @@ into columns, on the clock of the marks.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -42,6 +43,7 @@ KINDS = {
     "privateuse1_runtime": Kind.RUNTIME,
     "cuda_sync": Kind.SYNC,
 }
+NEED_VALUES = ("conv", "attention", "pool", "rnn", "lstm", "norm", "mm_backward")
 ACCUMULATE = 1 << 62
 ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET, Kind.DEVICE_ANNOTATION, Kind.SYNC)
 
@@ -124,7 +126,8 @@ class _Reader:
         columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
         if self._shapes and rows:
             columns["shapes"] = [self._text(str(event.shapes()).replace(" ", "")) for event in events]
-            columns["dtypes"] = [self._text(",".join(event.dtypes())) for event in events]
+            columns["dtypes"] = [self._text(json.dumps(event.dtypes())) for event in events]
+            columns["concrete"] = [self._concrete(event) for event in events]
         return events_piece({name: np.asarray(column) for name, column in columns.items()})
 
     def _row(self, event: Any, main_thread: int) -> tuple[int, ...]:
@@ -141,6 +144,13 @@ class _Reader:
             _sequence(event) if kind == Kind.OP else -1,
             event.fwd_thread_id() if kind == Kind.OP else -1,
         )
+
+    def _concrete(self, event: Any) -> int:
+        """Strides, paddings, flags: only for the ops whose cost depends on them, since reading them is slow."""
+        if not any(part in event.name() for part in NEED_VALUES):
+            return -1
+        values = [value if isinstance(value, (bool, int, float, list)) else "" for value in event.concrete_inputs()]
+        return self._text(json.dumps(values))
 
     def _text(self, text: str) -> int:
         """Names repeat thousands of times; the builder's own table is asked once for each."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from longpole.capture.sites import describe
 from longpole.trace.build import Piece, events_piece
-from longpole.trace.kinds import Kind, Phase, label
+from longpole.trace.kinds import Kind, NoGrad, Phase, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from longpole.capture.modules import Call, LayerTable, ModuleMarks
     from longpole.capture.sampler import Sample
     from longpole.trace.build import TraceBuilder
-
-# `correlation` of an EVALUATION mark: what sort of call without gradients it is
-WITHOUT_GRAD = 0  # the module is in training mode
-EVAL_MODE = 1  # it is not
-TRAINED = 2  # added: the same module is also called with gradients
-
 
 def mark_piece(
     marks: Sequence[Mark],
@@ -67,7 +61,7 @@ def _detail(mark: Mark, modules: ModuleMarks) -> int:
     phase, _, _, detail = mark
     if phase == Phase.EVALUATION:
         identity, eval_mode = detail >> 1, detail & 1
-        return (EVAL_MODE if eval_mode else WITHOUT_GRAD) | (TRAINED if identity in modules.trained else 0)
+        return eval_mode | (NoGrad.TRAINED if identity in modules.trained else 0)
     return detail if phase == Phase.DATA else -1
 
 

@@ -1,7 +1,7 @@
 """The trace model: columns, schema, store, clock. Imports nothing else of longpole."""
 
 from longpole.trace.events import EventTable, make_table, nest
-from longpole.trace.kinds import DEVICE_WORK, Kind, Level, OpClass, Phase, Role, label
+from longpole.trace.kinds import DEVICE_WORK, Kind, Level, NoGrad, OpClass, Phase, Role, label
 from longpole.trace.trace import (
     Collectives,
     GradientOps,
@@ -28,6 +28,7 @@ __all__ = [
     "LayerCalls",
     "Level",
     "MemoryEvents",
+    "NoGrad",
     "OpClass",
     "Phase",
     "Role",

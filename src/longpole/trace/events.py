@@ -38,6 +38,7 @@ class EventTable:
     sequence: NDArray[np.int64]  # autograd sequence number; backward carries that of its forward
     forward_thread: NDArray[np.int32]  # backward ops: the autograd thread id whose sequence numbers count
     shapes: NDArray[np.int32]  # row of Trace.strings: input shapes as JSON
+    concrete: NDArray[np.int32]  # row of Trace.strings: values of inputs that are no tensors, as JSON
     bytes_moved: NDArray[np.int64]  # copies and collectives, where the trace says
     dtypes: NDArray[np.int32]  # row of Trace.strings: input types as JSON, beside `shapes`
     stack: NDArray[np.int32]  # row of Trace.strings: call stack or module path that the recorder wrote on an op
@@ -70,6 +71,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "sequence": np.dtype(np.int64),
     "forward_thread": np.dtype(np.int32),
     "shapes": np.dtype(np.int32),
+    "concrete": np.dtype(np.int32),
     "bytes_moved": np.dtype(np.int64),
     "dtypes": np.dtype(np.int32),
     "stack": np.dtype(np.int32),

@@ -6,7 +6,7 @@ which reports show it.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Kind(IntEnum):
@@ -88,6 +88,14 @@ class OpClass(IntEnum):
     OPTIMIZER = 14
     HOST = 15
     COMPILED = 16  # a region fused by a compiler, whose inside no event shows
+
+
+class NoGrad(IntFlag):
+    """What sort of call without gradients an EVALUATION mark is; kept in its `correlation` column."""
+
+    TRAINING_MODE = 0
+    EVAL_MODE = 1
+    TRAINED = 2  # the same module is also called with gradients
 
 
 def label(value: IntEnum) -> str:

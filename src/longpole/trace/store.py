@@ -172,7 +172,7 @@ TABLES: Mapping[str, Mapping[str, np.dtype[Any]]] = {
     "samples": SAMPLE_COLUMNS,
     "gradients": GRADIENT_COLUMNS,
 }
-TEXT_COLUMNS = ("name", "shapes", "dtypes", "loop_line", "site", "op")
+TEXT_COLUMNS = ("name", "shapes", "dtypes", "concrete", "loop_line", "site", "op")
 
 
 def _encoded(piece: Piece) -> dict[str, dict[str, bytes]]:

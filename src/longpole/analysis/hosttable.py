@@ -1,0 +1,299 @@
+"""Layers, op classes and ops of a live run on a host: the ops of deep steps, brought to the ledger's times."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.probe import without_probe
+from longpole.analysis.segments import steps_at
+from longpole.analysis.study import LayerTime, OpClassTime, OpTime
+from longpole.cost import cost_of
+from longpole.trace import Kind, Level, OpClass, Phase, Role, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from longpole.analysis.attribution import Attribution
+    from longpole.analysis.ledger import Ledger
+    from longpole.cost import Cost
+    from longpole.trace import Trace
+
+MOST_OPS = 400
+FORWARD_PHASES = (Phase.FORWARD, Phase.LOSS)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Milliseconds a step of each event, whole-table shape, and what of the step no event explains."""
+
+    ms: NDArray[np.float64]
+    step_ms: float
+    deep_steps: int
+
+    @property
+    def unexplained_ms(self) -> float:
+        """Python between marks, and what the level-0 steps had beyond the deep ones: the host's."""
+        return max(self.step_ms - float(self.ms.sum()), 0.0)
+
+
+def times_of(trace: Trace, attribution: Attribution, ledger: Ledger) -> Times:
+    """Own times of events, less what recording them cost, so that each phase sums to its ledger."""
+    deep = max(len(steps_at(trace, Level.OPS)), 1)
+    own_ms = attribution.own_ns / 1e6 / deep
+    events = trace.events
+    recorded = np.zeros(len(events))
+    recorded[attribution.rows] = (events.kind[attribution.rows] == Kind.OP) / deep
+    np.add.at(recorded, events.parent[attribution.rows[events.parent[attribution.rows] >= 0]], 1 / deep)
+    marked = _under_mark(trace, attribution)
+    ms = np.zeros(len(events))
+    for phase in (*Phase,):
+        in_gaps = ledger.gap_ms.get(phase, 0.0)
+        here = attribution.rows[attribution.phase[attribution.rows] == phase]
+        for rows, target in (
+            (here[marked[here]], _marked_target(ledger, phase, in_gaps)),
+            (here[~marked[here]], in_gaps),
+        ):
+            if len(rows):
+                limit = target if marked[rows[0]] else min(target, float(own_ms[rows].sum()))
+                ms[rows] = without_probe(own_ms[rows], recorded[rows], limit)
+    return Times(ms, float(ledger.wall_ms.mean()), deep)
+
+
+def _marked_target(ledger: Ledger, phase: Phase, in_gaps: float) -> float:
+    return max(ledger.mean_ms(phase) - in_gaps, 0.0)
+
+
+def _under_mark(trace: Trace, attribution: Attribution) -> NDArray[np.bool_]:
+    """Whether an event is, or lies in, a phase mark. A mark covers its phase whole; a gap has holes."""
+    from longpole.analysis.tree import inherit
+
+    values = np.full(len(trace.events), -1, dtype=np.int64)
+    rows = attribution.rows[trace.events.kind[attribution.rows] == Kind.PHASE]
+    values[rows] = 1
+    return inherit(values, trace.events.parent) == 1
+
+
+def layer_times(trace: Trace, attribution: Attribution, times: Times, ledger: Ledger) -> list[LayerTime]:
+    """Every layer, containers with what is in them; only leaves and containers' own time sum to the step."""
+    count = len(trace.layers)
+    parts = _layer_parts(attribution, times, count)
+    parts["optimizer"] = _optimizer_by_layer(trace, attribution, times)
+    own = {name: values.copy() for name, values in parts.items()}
+    flops, calls = _layer_flops(trace, attribution, times, count), _layer_calls(trace, times, count)
+    saved = np.array([float(trace.saved_bytes.get(index, 0)) for index in range(count)])
+    params = np.array([float(layer.parameters or 0) for layer in trace.layers])
+    for values in (*parts.values(), flops, saved, params):
+        _add_children(values, trace)
+    split = len(trace.gradients.sequence) > 0
+    found: list[LayerTime] = []
+    for index, layer in enumerate(trace.layers):
+        at = {name: float(values[index]) for name, values in parts.items()}
+        total = at["forward"] + at["backward"] + at["optimizer"]
+        found.append(
+            LayerTime(
+                layer=layer.path,
+                type=layer.type,
+                container=layer.container,
+                params=int(params[index]),
+                forward_ms=at["forward"],
+                backward_ms=at["backward"],
+                input_grad_ms=at["input_grad"] if split else None,
+                weight_grad_ms=at["weight_grad"] if split else None,
+                recompute_ms=at["recompute"],
+                optimizer_ms=at["optimizer"],
+                total_ms=total,
+                share=total / times.step_ms if times.step_ms else 0.0,
+                saved_bytes=int(saved[index]) if trace.saved_bytes else None,
+                flops=float(flops[index]) or None,
+                calls=float(calls[index]),
+                own_ms=sum(float(own[name][index]) for name in ("forward", "backward", "optimizer")),
+            )
+        )
+    del ledger
+    return found
+
+
+def _layer_parts(attribution: Attribution, times: Times, count: int) -> dict[str, NDArray[np.float64]]:
+    rows = attribution.rows[attribution.layer[attribution.rows] >= 0]
+    layer, ms = attribution.layer[rows], times.ms[rows]
+    phase, role = attribution.phase[rows], attribution.role[rows]
+    share = np.nan_to_num(attribution.weight_share[rows])
+    backward = phase == Phase.BACKWARD
+    gradient = backward & np.isin(role, (Role.INPUT_GRAD, Role.WEIGHT_GRAD))
+    weights: Mapping[str, NDArray[np.float64]] = {
+        "forward": np.isin(phase, FORWARD_PHASES) * 1.0,
+        "backward": backward * 1.0,
+        "input_grad": gradient * (1 - share),
+        "weight_grad": gradient * share,
+        "recompute": (role == Role.RECOMPUTE) * 1.0,
+    }
+    return {name: np.bincount(layer, weights=ms * part, minlength=count) for name, part in weights.items()}
+
+
+def _add_children(values: NDArray[np.float64], trace: Trace) -> None:
+    """Parents stand before their children, so one pass from the end adds everything up."""
+    for index in range(len(trace.layers) - 1, -1, -1):
+        parent = trace.layers[index].parent
+        if parent >= 0:
+            values[parent] += values[index]
+
+
+def _optimizer_by_layer(trace: Trace, attribution: Attribution, times: Times) -> NDArray[np.float64]:
+    """The optimizer's time given to layers: ops by the shape they work on, the rest by number of tensors."""
+    found = np.zeros(len(trace.layers))
+    owners: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, layer in enumerate(trace.layers):
+        for shape in layer.parameter_shapes:
+            owners[shape].append(index)
+    tensors = np.array([float(len(layer.parameter_shapes)) for layer in trace.layers])
+    if not tensors.sum():
+        return found
+    rows = attribution.rows[attribution.phase[attribution.rows] == Phase.OPTIMIZER]
+    rest = 0.0
+    for row in rows.tolist():
+        work = int(attribution.work[row])
+        shapes = _first_shapes(trace.text(int(trace.events.shapes[work]))) if work >= 0 else ()
+        sizes = [(owner, _elements(shape) / len(owners[shape])) for shape in shapes for owner in owners.get(shape, ())]
+        total = sum(size for _, size in sizes)
+        if not total:
+            rest += float(times.ms[row])
+        for owner, size in sizes if total else ():
+            found[owner] += times.ms[row] * size / total
+    return found + rest * tensors / tensors.sum()
+
+
+def _elements(shape: tuple[int, ...]) -> float:
+    return float(np.prod(shape, dtype=np.float64)) or 1.0
+
+
+@lru_cache(maxsize=65536)
+def _first_shapes(shapes: str) -> tuple[tuple[int, ...], ...]:
+    """The tensors an op of the optimizer works on: its first input, or each tensor of its first list."""
+    found = json.loads(shapes) if shapes else []
+    first = found[0] if found else []
+    if first and isinstance(first[0], list):
+        return tuple(tuple(shape) for shape in first)
+    return (tuple(first),) if first else ()
+
+
+def _layer_calls(trace: Trace, times: Times, count: int) -> NDArray[np.float64]:
+    deep = {step.index for step in steps_at(trace, Level.OPS)}
+    spans = [(step.start_ns, step.end_ns) for step in trace.steps if step.index in deep]
+    starts = trace.events.start_ns[trace.calls.row]
+    inside = np.zeros(len(starts), dtype=bool)
+    for start, end in spans:
+        inside |= (starts >= start) & (starts < end)
+    known = inside & (trace.calls.layer >= 0)
+    return np.bincount(trace.calls.layer[known], minlength=count) / times.deep_steps
+
+
+def _layer_flops(trace: Trace, attribution: Attribution, times: Times, count: int) -> NDArray[np.float64]:
+    found = np.zeros(count)
+    for work in np.unique(attribution.work[attribution.work >= 0]).tolist():
+        layer = int(attribution.layer[work])
+        cost = cost_at(trace, work) if layer >= 0 else None
+        if cost is not None and cost.flops is not None:
+            found[layer] += cost.flops / times.deep_steps
+    return found
+
+
+def cost_at(trace: Trace, row: int) -> Cost | None:
+    """FLOPs and bytes of the op at this row."""
+    events = trace.events
+    columns = (events.shapes, events.dtypes, events.concrete)
+    shapes, dtypes, concrete = (trace.text(int(column[row])) for column in columns)
+    return _cost(trace.name_of(row), shapes, dtypes, concrete)
+
+
+@lru_cache(maxsize=65536)
+def _cost(name: str, shapes: str, dtypes: str, concrete: str) -> Cost | None:
+    if not shapes:
+        return None
+    return cost_of(
+        name,
+        json.loads(shapes),
+        dtypes=json.loads(dtypes) if dtypes else (),
+        concrete=json.loads(concrete) if concrete else (),
+    )
+
+
+def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpClassTime]:
+    """Every class that takes time; they sum to the step."""
+    rows = attribution.rows
+    classes, ms = attribution.op_class[rows], times.ms[rows]
+    forward = np.isin(attribution.phase[rows], FORWARD_PHASES)
+    backward = attribution.phase[rows] == Phase.BACKWARD
+    found: list[OpClassTime] = []
+    for op_class in OpClass:
+        here = classes == op_class
+        total = float(ms[here].sum()) + (times.unexplained_ms if op_class == OpClass.HOST else 0.0)
+        if not total:
+            continue
+        works = np.unique(attribution.work[rows[here]])
+        works = works[works >= 0]
+        costs = [cost_at(trace, work) for work in works.tolist()]
+        found.append(
+            OpClassTime(
+                op_class=label(op_class),
+                ms=total,
+                share=total / times.step_ms,
+                forward_ms=float(ms[here & forward].sum()),
+                backward_ms=float(ms[here & backward].sum()),
+                flops=_sum(cost.flops if cost else None for cost in costs) / times.deep_steps if costs else None,
+                bytes=_sum(cost.bytes_moved if cost else None for cost in costs) / times.deep_steps if costs else None,
+                calls=len(works) / times.deep_steps if costs else None,
+            )
+        )
+    return sorted(found, key=lambda entry: -entry.ms)
+
+
+def _sum(values: Iterable[float | None]) -> float:
+    """What is known of it: a class with one op of unknown cost is not unknown."""
+    return float(sum(value for value in values if value is not None))
+
+
+def op_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpTime]:
+    """Ops by name, layer, role and shapes, longest first; unclassified ones are never cut off."""
+    rows = attribution.rows[attribution.work[attribution.rows] >= 0]
+    works = attribution.work[rows]
+    keys: dict[tuple[int, int, int, int, int], list[int]] = defaultdict(list)
+    ms = np.bincount(works, weights=times.ms[rows], minlength=len(trace.events))
+    for work in np.unique(works).tolist():
+        role, layer = int(attribution.role[work]), int(attribution.layer[work])
+        op_class = int(attribution.op_class[work])
+        keys[int(trace.events.name[work]), op_class, role, layer, int(trace.events.shapes[work])].append(work)
+    found = [_op_time(trace, key, members, ms, times) for key, members in keys.items()]
+    found.sort(key=lambda entry: -entry.ms)
+    unknown = label(OpClass.UNCLASSIFIED)
+    return [entry for at, entry in enumerate(found) if at < MOST_OPS or entry.op_class == unknown]
+
+
+def _op_time(
+    trace: Trace,
+    key: tuple[int, int, int, int, int],
+    members: Sequence[int],
+    ms: NDArray[np.float64],
+    times: Times,
+) -> OpTime:
+    name, op_class, role, layer, shapes = key
+    cost = cost_at(trace, members[0])
+    calls = len(members) / times.deep_steps
+    return OpTime(
+        op=trace.text(name),
+        op_class=label(OpClass(op_class)),
+        role=label(Role(role)),
+        layer=trace.layers[layer].path if layer >= 0 else None,
+        shapes=trace.text(shapes) or None,
+        ms=float(ms[list(members)].sum()),
+        calls=calls,
+        flops=cost.flops * calls if cost and cost.flops is not None else None,
+        bytes=cost.bytes_moved * calls if cost and cost.bytes_moved is not None else None,
+    )

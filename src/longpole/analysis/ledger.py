@@ -1,0 +1,140 @@
+"""The ledger: what each phase of a step takes, from steps that carried phase marks only.
+
+Marked time is measured on every such step. Time between marks is divided by what the sampling thread saw in
+the same gap of other steps: the line of the user's source, and what that line is for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.segments import NOT_TRAINING, GapKey, Segment, marks_by_step, segments_of, steps_at
+from longpole.analysis.statistics import hiccups
+from longpole.trace import Level, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from longpole.trace import Trace
+
+PHASES = tuple(phase for phase in Phase if phase != Phase.NOBODY)
+Where = tuple[Phase, str]  # a phase and a place in the source
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What samples saw, by segment of the step: counts of (phase, place)."""
+
+    gaps: Mapping[GapKey, Counter[Where]]
+    phases: Mapping[Phase, Counter[Where]]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Milliseconds a step. `phase_ms` has a row a kept step, a column a phase, and sums to `wall_ms`."""
+
+    wall_ms: NDArray[np.float64]  # of the kept steps
+    phase_ms: NDArray[np.float64]  # (steps, len(Phase)); NOBODY is time that no sample explains
+    sites: Mapping[Phase, list[tuple[str, float]]] = field(default_factory=dict)
+    gap_ms: Mapping[Phase, float] = field(default_factory=dict[Phase, float])  # of the phase's mean, in no mark
+    set_aside_ms: list[float] = field(default_factory=list[float])  # walls of the hiccups left out
+    kept: list[bool] = field(default_factory=list[bool])  # of every timed step, in order
+
+    def mean_ms(self, phase: Phase) -> float:
+        return float(self.phase_ms[:, phase].mean()) if len(self.phase_ms) else 0.0
+
+
+def make_ledger(trace: Trace) -> Ledger:
+    """The ledger of a live run. Raises ValueError where no step was measured at level 0."""
+    marks = marks_by_step(trace)
+    cut = {step.index: segments_of(step, marks[step.index]) for step in trace.steps if step.level}
+    timed = steps_at(trace, Level.PHASES) or steps_at(trace, Level.SITES, Level.OPS)
+    if not timed:
+        raise ValueError("no measured step")
+    seen = _seen(trace, cut)
+    rows = np.array([_by_phase(cut[step.index], seen) for step in timed])
+    walls = rows.sum(axis=1)
+    regular = walls - rows[:, list(NOT_TRAINING)].sum(axis=1)
+    aside = hiccups(regular)
+    kept = [cut[step.index] for step, out in zip(timed, aside, strict=True) if not out]
+    gap_ms = _places_in_gaps(kept, seen)
+    return Ledger(
+        wall_ms=walls[~aside],
+        phase_ms=rows[~aside],
+        sites=_sites(rows[~aside].mean(axis=0), gap_ms, seen),
+        gap_ms={phase: sum(places.values()) for phase, places in gap_ms.items()},
+        set_aside_ms=walls[aside].tolist(),
+        kept=(~aside).tolist(),
+    )
+
+
+def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
+    gaps: dict[GapKey, Counter[Where]] = defaultdict(Counter)
+    phases: dict[Phase, Counter[Where]] = defaultdict(Counter)
+    samples = trace.samples
+    for step in steps_at(trace, Level.SITES):
+        segments = cut[step.index]
+        starts = np.array([segment.start_ns for segment in segments], dtype=np.int64)
+        first, last = np.searchsorted(samples.time_ns, [step.start_ns, step.end_ns])
+        for index in range(first, last):
+            segment = segments[max(int(np.searchsorted(starts, samples.time_ns[index], side="right")) - 1, 0)]
+            place = trace.text(int(samples.site[index]))
+            if segment.gap is None:
+                phases[segment.phase][segment.phase, place] += 1
+            else:
+                phase = Phase(int(samples.flow[index])) or Phase.OTHER
+                gaps[segment.gap][phase, place] += 1
+    return Seen(gaps, phases)
+
+
+def _by_phase(segments: Sequence[Segment], seen: Seen) -> NDArray[np.float64]:
+    """Milliseconds of one step by phase; gaps divided as sampled."""
+    row = np.zeros(len(Phase))
+    for segment in segments:
+        ms = (segment.end_ns - segment.start_ns) / 1e6
+        if segment.gap is None:
+            row[segment.phase] += ms
+            continue
+        counts = seen.gaps.get(segment.gap)
+        if not counts:
+            row[Phase.NOBODY] += ms
+            continue
+        total = counts.total()
+        for (phase, _), count in counts.items():
+            row[phase] += ms * count / total
+    return row
+
+
+def _places_in_gaps(kept: Sequence[Sequence[Segment]], seen: Seen) -> dict[Phase, dict[str, float]]:
+    """Milliseconds a step between marks, by phase and place."""
+    by_gap: dict[GapKey, float] = defaultdict(float)
+    for segment in (segment for segments in kept for segment in segments):
+        if segment.gap is not None:
+            by_gap[segment.gap] += (segment.end_ns - segment.start_ns) / 1e6 / len(kept)
+    places: dict[Phase, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for gap, ms in by_gap.items():
+        counts = seen.gaps.get(gap, Counter())
+        for (phase, place), count in counts.items():
+            places[phase][place] += ms * count / counts.total()
+    return places
+
+
+def _sites(
+    mean_ms: NDArray[np.float64], gap_ms: Mapping[Phase, Mapping[str, float]], seen: Seen
+) -> dict[Phase, list[tuple[str, float]]]:
+    """Source lines of each phase with their milliseconds a step, largest first; they sum to at most the phase."""
+    found: dict[Phase, list[tuple[str, float]]] = {}
+    for phase in PHASES:
+        places = Counter(dict(gap_ms.get(phase, {})))
+        marked = max(float(mean_ms[phase]) - sum(places.values()), 0.0)
+        counts = seen.phases.get(phase, Counter())
+        for (_, place), count in counts.items():
+            places[place] += marked * count / counts.total()  # type: ignore[assignment]
+        found[phase] = [(place, float(ms)) for place, ms in places.most_common()]
+    return found

@@ -1,0 +1,53 @@
+"""Events as a tree: own time, and what is handed down from parents to children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from longpole.trace import EventTable
+
+NOTHING = -1
+
+
+def self_ns(events: EventTable, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Time of each of these rows that is in none of their children; whole-table shape, 0 elsewhere."""
+    own = np.zeros(len(events), dtype=np.int64)
+    own[rows] = events.duration_ns[rows]
+    parent = events.parent[rows]
+    inside = parent >= 0
+    # A child may end after its parent by the grain of the clock: only its part inside counts.
+    child, parent = rows[inside], parent[inside]
+    covered = np.minimum(events.end_ns[child], events.end_ns[parent]) - events.start_ns[child]
+    np.subtract.at(own, parent, np.maximum(covered, 0))
+    return np.maximum(own, 0)
+
+
+def inherit(values: NDArray[np.int64], parent: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Values with every -1 replaced by that of the nearest ancestor which has one."""
+    found = values.copy()
+    up = parent.copy()
+    while True:
+        wanting = np.flatnonzero((found == NOTHING) & (up >= 0))
+        if not len(wanting):
+            return found
+        above = up[wanting]
+        found[wanting] = found[above]
+        up[wanting] = np.where(found[wanting] == NOTHING, up[above], up[wanting])
+
+
+def outermost(wanted: NDArray[np.bool_], parent: NDArray[np.int32]) -> NDArray[np.int64]:
+    """For each row the row of its outermost ancestor-or-self that is wanted; -1 where there is none."""
+    rows = np.where(wanted, np.arange(len(parent)), NOTHING)
+    nearest = inherit(rows, parent)
+    while True:
+        above = np.where(nearest >= 0, parent[np.maximum(nearest, 0)], NOTHING)
+        higher = np.where(above >= 0, nearest[np.maximum(above, 0)], NOTHING)
+        better = higher >= 0
+        if not better.any():
+            return nearest
+        nearest = np.where(better, higher, nearest)
