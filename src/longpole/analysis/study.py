@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from longpole.analysis.device_results import CommunicationTime, CriticalPath, RankReport
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class PhaseTime(msgspec.Struct):
     high: float | None = None
     sites: list[Site] = []
     note: str = ""
+    samples: list[float] = []  # ms in each step, where known: `compare` decides by them
 
 
 class LayerTime(msgspec.Struct):
@@ -109,6 +111,9 @@ class LayerTime(msgspec.Struct):
     bound_ms: float | None = None
     calls: float | None = None  # module calls a step
     own_ms: float | None = None  # containers: the part of total_ms that is in no child
+    samples: list[float] = []  # ms in each step, where known: `compare` decides by them
+    own_forward_ms: float | None = None
+    own_backward_ms: float | None = None
 
 
 class OpClassTime(msgspec.Struct):
@@ -121,6 +126,7 @@ class OpClassTime(msgspec.Struct):
     bytes: float | None = None
     bound_ms: float | None = None
     calls: float | None = None
+    samples: list[float] = []  # ms in each step, where known: `compare` decides by them
 
 
 class OpTime(msgspec.Struct):
@@ -135,6 +141,7 @@ class OpTime(msgspec.Struct):
     bytes: float | None = None
     bound_ms: float | None = None
     of_ceiling: float | None = None
+    samples: list[float] = []  # ms in each step, where known: `compare` decides by them
 
 
 class Memory(msgspec.Struct):
@@ -218,6 +225,9 @@ class Study(msgspec.Struct):
     answers: list[Answer] = []
     findings: list[Finding] = []
     ranks: list[Rank] = []
+    communication: list[CommunicationTime] = []  # of traces of devices; of each rank
+    rank_report: RankReport | None = None  # of several ranks
+    critical_path: CriticalPath | None = None  # of one step, the longest rank's where there are several
 
     def to_json(self) -> bytes:
         """Indented UTF-8 JSON, as the design states it."""
