@@ -98,7 +98,8 @@ export function Memory({ memory }) {
 export function Doubts({ study, cut }) {
   const { step, run } = study;
   const said = [];
-  if (known(step.residual_ms)) said.push(`Nobody claims ${ms(step.residual_ms)}${known(step.accounted_share) ? ` (${percent(1 - step.accounted_share)} of the step)` : ""}.`);
+  if (known(step.residual_ms) && Math.abs(step.residual_ms) < 0.0005) said.push("Every part of the step has a name.");
+  else if (known(step.residual_ms)) said.push(`Nobody claims ${ms(step.residual_ms)}${known(step.accounted_share) ? ` (${percent(1 - step.accounted_share)} of the step)` : ""}.`);
   else said.push("How much of the step nobody claims is not known.");
   if (known(step.profiled_probe_share)) said.push(`The deepest level added ${percent(step.profiled_probe_share)} to its own steps; it is taken off.`);
   if (run.steps.set_aside > 0) said.push(`Set aside as hiccups: ${run.steps.set_aside} of ${run.steps.measured} measured steps.`);
@@ -114,6 +115,13 @@ export function Doubts({ study, cut }) {
   );
 }
 
+const COUNTS = [
+  ["seen", "seen"],
+  ["warmup", "warm-up"],
+  ["measured", "measured"],
+  ["profiled", "profiled deeper"],
+];
+
 export function Conditions({ study }) {
   const { run, machine } = study;
   const counts = run.steps;
@@ -123,7 +131,7 @@ export function Conditions({ study }) {
     ["framework", run.framework],
     ["machine", machine.name],
     ["cores and threads", [machine.cores, machine.threads].filter((x) => x != null).join(" and ")],
-    ["steps", `${counts.seen} seen, ${counts.warmup} warm-up, ${counts.measured} measured, ${counts.profiled} profiled deeper`],
+    ["steps", COUNTS.filter(([key]) => counts[key] > 0).map(([key, name]) => `${counts[key]} ${name}`).join(", ")],
     ["source", run.source],
     ["ended by", run.stopped],
     ...Object.entries(machine.ceilings).map(([key, value]) => [`ceiling: ${words(key)}`, shownValue(value)]),

@@ -72,8 +72,8 @@ export function Flame({ boxes, span, rows, rowHeight = 24, label, gutter }) {
   const boxAt = (event) => {
     const rect = canvas.current.getBoundingClientRect();
     const at = view[0] + ((event.clientX - rect.left) / rect.width) * (view[1] - view[0]);
-    const row = Math.floor((event.clientY - rect.top) / rowHeight);
-    return drawn.find((box) => box.row === row && box.x0 <= at && at < box.x1);
+    const row = (event.clientY - rect.top) / rowHeight;
+    return drawn.find((box) => box.row <= row && row < box.row + 1 && box.x0 <= at && at < box.x1);
   };
   const onMove = (event) => {
     const box = boxAt(event);
@@ -83,7 +83,7 @@ export function Flame({ boxes, span, rows, rowHeight = 24, label, gutter }) {
   const onKey = (event) => {
     const now = chosen && drawn.includes(chosen) ? chosen : null;
     const same = (row) => drawn.filter((box) => box.row === row).sort((a, b) => a.x0 - b.x0);
-    const near = (row) => same(row).find((box) => !now || (box.x1 > now.x0 && box.x0 < now.x1));
+    const near = (row) => drawn.filter((box) => Math.abs(box.row - row) < 0.5).find((box) => !now || (box.x1 > now.x0 && box.x0 < now.x1));
     const beside = (step) => {
       const line = same(now.row);
       return line[line.indexOf(now) + step];

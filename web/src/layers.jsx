@@ -79,7 +79,7 @@ export function Layers({ study, phase, places, whole }) {
   const moved = useRef(false);
 
   useEffect(() => {
-    if (PHASE_COLUMN[phase]) setSort({ key: PHASE_COLUMN[phase], down: true });
+    setSort({ key: PHASE_COLUMN[phase] ?? null, down: true });
   }, [phase]);
   useEffect(() => {
     if (moved.current) body.current?.querySelector('tr[tabindex="0"]')?.focus();
@@ -98,7 +98,7 @@ export function Layers({ study, phase, places, whole }) {
   const shown = rows.slice(0, limit);
   const at = Math.min(focus, shown.length - 1);
   const split = study.layers.some((x) => known(x.input_grad_ms) || known(x.weight_grad_ms));
-  const columns = COLUMNS.filter(([key]) => (key === "backward_ms" ? !split : key === "total_ms" || study.layers.some((x) => known(x[key]))));
+  const columns = COLUMNS.filter(([key]) => (key === "backward_ms" ? !split || phase === "backward" : key === "total_ms" || study.layers.some((x) => known(x[key]))));
 
   const fold = (node, wanted) => {
     if (!node.children.length || flat) return;

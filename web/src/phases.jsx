@@ -89,13 +89,21 @@ export function PhaseBar({ study, whole, phase, setPhase, places }) {
   );
 }
 
+const FILTERS = {
+  forward: "Layers below are in order of forward, ops are those of forward.",
+  backward: "Layers below are in order of backward, ops are those of backward.",
+  optimizer: "Layers below are in order of the optimizer, ops are the optimizer's.",
+  communication: "Ops below are the collectives.",
+  loss: "Ops below are those of the loss.",
+};
+
 function Chosen({ phase, places, clear }) {
   if (!phase) return null;
   const sites = [...phase.sites].sort((a, b) => b.ms - a.ms).slice(0, 20);
   return (
     <div class="chosen-phase">
       <p>
-        Layers and ops below are those of <b>{words(phase.phase)}</b>.{" "}
+        {FILTERS[phase.phase] ?? (sites.length > 0 ? "Where it goes:" : "No layer and no source line of it is known.")}{" "}
         <button type="button" class="link" onClick={clear}>
           Show all
         </button>

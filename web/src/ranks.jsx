@@ -15,6 +15,7 @@ const PARTS = [
 export function Ranks({ study }) {
   const [sort, setSort] = useState({ key: "rank", down: false });
   const [chosen, setChosen] = useState(null);
+  const [limit, setLimit] = useState(24);
   if (!study.ranks.length) return null;
   const rows = study.ranks
     .map((rank, index) => ({ index, rank: rank.rank, device: rank.device, note: rank.note, span: rank.timeline?.span_ms, ...Object.fromEntries(PARTS.map(([key]) => [key, rank.timeline?.[key]?.share])) }))
@@ -39,7 +40,7 @@ export function Ranks({ study }) {
             </tr>
           </thead>
           <tbody>
-            {rows.map((row) => (
+            {rows.slice(0, limit).map((row) => (
               <tr class={`pick ${chosen === row.index ? "chosen" : ""}`} tabIndex={0} onClick={() => setChosen(chosen === row.index ? null : row.index)} onKeyDown={(e) => e.key === "Enter" && setChosen(chosen === row.index ? null : row.index)}>
                 <th scope="row" class="figure">
                   {row.rank ?? "–"}
@@ -58,6 +59,13 @@ export function Ranks({ study }) {
           </tbody>
         </table>
       </div>
+      {rows.length > limit && (
+        <p>
+          <button type="button" class="plain" onClick={() => setLimit(Infinity)}>
+            Show all {number(rows.length, 0)} ranks
+          </button>
+        </p>
+      )}
       <Heat ranks={study.ranks} />
       <Gaps ranks={chosen === null ? study.ranks : [study.ranks[chosen]]} all={chosen === null} />
     </Section>
@@ -71,13 +79,13 @@ function Heat({ ranks }) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const heat = (value) => `${8 + (high > low ? (value - low) / (high - low) : 0) * 80}%`;
   return (
-    <div class="heat-map scroll">
+    <div class={`heat-map scroll ${rows.length > 24 ? "dense" : ""}`}>
       <h3>
         Steps of each rank <span class="quiet">{`${ms(low)} to ${ms(high)}`}</span>
       </h3>
-      {rows.map((rank) => (
+      {rows.map((rank, i) => (
         <div class="heat-row">
-          <span class="quiet">{rank.rank ?? "–"}</span>
+          <span class="quiet">{rows.length <= 24 || i % 8 === 0 ? rank.rank ?? "–" : ""}</span>
           {rank.steps.map((s) => (
             <span class="cell" style={known(s.ms) ? { "--heat": heat(s.ms) } : undefined} title={`rank ${rank.rank ?? "–"}, step ${s.step}: ${ms(s.ms)}`} />
           ))}

@@ -24,11 +24,11 @@ LONGEST_TEXT = 600
 class Limits:
     """How many rows of each kind a page takes: together under 20,000."""
 
-    layers: int = 12_000
-    ops: int = 4_000
+    layers: int = 10_000
+    ops: int = 3_000
     rank_steps: int = 1_000
     samples: int = 1_000
-    bars: int = 2_000
+    bars: int = 5_000
 
     def halved(self) -> Limits:
         return Limits(self.layers // 2, self.ops // 2, self.rank_steps // 2, self.samples // 2, self.bars // 2)
@@ -45,7 +45,7 @@ def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
     if len(samples) > limits.samples:
         data["step"]["samples"] = _thinned(samples, limits.samples)
         said.append(f"Of {len(samples)} step times {len(data['step']['samples'])} are drawn, evenly chosen.")
-    return _short_texts(data), said
+    return short_texts(data), said
 
 
 def _kept(values: Sequence[float], limit: int) -> set[int]:
@@ -114,14 +114,14 @@ def _thinned(rows: list[Any], limit: int) -> list[Any]:
     return rows if len(rows) <= count else [rows[i * len(rows) // count] for i in range(count)]
 
 
-def _short_texts(value: Any) -> Any:
+def short_texts(value: Any) -> Any:
     """Every text at most 600 characters and encodable; figures that are none become None."""
     if isinstance(value, str):
         text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…"
         return text.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float):
         return value if known(value) else None
-    return _inside(value, _short_texts)
+    return _inside(value, short_texts)
 
 
 def _inside(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from longpole.report.cut import Limits, cut
+from longpole.report.cut import Limits, cut, short_texts
 from longpole.report.figures import clean
 from longpole.report.onestep import one_step
 from longpole.report.terminal import text_report
@@ -43,7 +43,7 @@ def payload(study: Study, trace: Trace | None, limits: Limits) -> dict[str, Any]
     timeline = one_step(trace, limits.bars) if trace is not None else None
     if timeline is not None and timeline["left_out"]:
         said.append(f"The timeline leaves out the {timeline['left_out']:,} shortest events of its step.")
-    return {"study": data, "timeline": timeline, "cut": said}
+    return {"study": data, "timeline": short_texts(timeline), "cut": said}
 
 
 def _document(study: Study, data: dict[str, Any]) -> str:

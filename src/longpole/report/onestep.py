@@ -26,17 +26,31 @@ SHOWN = (
     Kind.MEMSET,
 )
 LANES = 24
+MARK = "ProfilerStep#"
 
 
 def typical_step(trace: Trace) -> StepWindow | None:
     """Of the steps measured deepest, the one of median length; the whole trace where it has no steps."""
-    if trace.steps:
-        deepest = max(step.level for step in trace.steps)
-        ranked = sorted((s for s in trace.steps if s.level == deepest), key=lambda s: s.end_ns - s.start_ns)
+    steps = trace.steps or _marked_steps(trace)
+    if steps:
+        deepest = max(step.level for step in steps)
+        ranked = sorted((s for s in steps if s.level == deepest), key=lambda s: s.end_ns - s.start_ns)
         return ranked[len(ranked) // 2]
     if not len(trace.events):
         return None
     return StepWindow(-1, int(trace.events.start_ns[0]), int(trace.events.end_ns.max()))
+
+
+def _marked_steps(trace: Trace) -> list[StepWindow]:
+    """The steps that a profiler's schedule marked, where the trace names them (old ones as ops)."""
+    events = trace.events
+    names = {i: text.removeprefix(MARK) for i, text in enumerate(trace.strings) if text.startswith(MARK)}
+    numbers = {i: int(text) for i, text in names.items() if text.isascii() and text.isdecimal() and len(text) < 10}
+    rows = np.flatnonzero(np.isin(events.name, list(numbers)) & np.isin(events.kind, (Kind.ANNOTATION, Kind.OP)))
+    return [
+        StepWindow(numbers[int(events.name[row])], int(events.start_ns[row]), int(events.end_ns[row]))
+        for row in rows.tolist()
+    ]
 
 
 def one_step(trace: Trace, limit: int) -> dict[str, Any] | None:
