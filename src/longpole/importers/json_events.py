@@ -23,7 +23,7 @@ EVENT_LIMIT = 64 << 20
 TRAILER_LIMIT = 64 << 20
 EVENTS_KEY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
 BETWEEN = b" \t\r\n,"
-MALFORMED = (msgspec.DecodeError, UnicodeDecodeError)  # ValidationError is a DecodeError
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # ValidationError is a DecodeError
 
 Event = TypeVar("Event")
 

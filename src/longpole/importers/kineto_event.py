@@ -73,7 +73,7 @@ def event_from_text(text: bytes, *, exact: bool) -> Event | None:
     """An event that the typed decoder refused in a list; None where it cannot be made one."""
     try:
         return _ONE[exact].decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     found = loads_leniently(text)
     return event_from_fields(found, exact=exact) if isinstance(found, dict) else None

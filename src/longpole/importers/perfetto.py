@@ -48,7 +48,7 @@ def read(source: Source) -> Trace:
     for packet in _packets(source, outside):
         packets.add(packet)
     reading = Reading(exact=True)
-    slices = packets.slices()
+    slices = iter(packets.slices())
     while batch := list(islice(slices, BATCH)):
         events = [_event(one, packets.tracks) for one in batch]
         reading.add([event for event in events if event is not None])

@@ -146,11 +146,10 @@ class Packets:
             )
         )
 
-    def slices(self) -> Iterator[Slice]:
-        """Every slice that has an end."""
-        yield from self.stages
-        for sequence in self.sequences.values():
-            yield from joined(sequence.marks)
+    def slices(self) -> list[Slice]:
+        """Every slice that has an end, in order of start."""
+        found = [*self.stages, *(one for sequence in self.sequences.values() for one in joined(sequence.marks))]
+        return sorted(found, key=lambda one: one.start_ns)
 
 
 def joined(marks: list[tuple[int, int, Slice | None]]) -> Iterator[Slice]:
