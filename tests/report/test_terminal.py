@@ -17,6 +17,7 @@ from rich.console import Console
 
 from longpole.analysis.study import PhaseTime, Spread, Step, Study
 from longpole.report import layertree, summary
+from longpole.report.figures import byte_size, count, number
 from longpole.report.lines import bar, fit, plain, wrap
 from longpole.report.terminal import render, screen, text_report
 from report.sample import gpt_study, gpu_study, hostile_study, wide_study
@@ -196,3 +197,31 @@ def test_any_study_renders(study, width, encoding):
     text = rendered(study, width, encoding, layers=True, ranks=True, top=3)
     assert text.strip()
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [
+        (None, None, "–"),
+        (float("inf"), 1, "–"),
+        (0, None, "0"),
+        (0.0, 1, "0.0"),
+        (0.04, 1, "<0.1"),  # more than nothing never looks like nothing
+        (-1e-9, 1, "0.0"),
+        (0.05678, None, "0.057"),
+        (5.678, None, "5.68"),
+        (56.78, None, "56.8"),
+        (567.8, None, "568"),
+        (1234567.0, None, "1 234 567"),
+    ],
+)
+def test_figures(value, decimals, text):
+    assert number(value, decimals) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (43_200_000, "41.2 MiB"), (None, "–")]
+)
+def test_bytes(value, text):
+    assert byte_size(value) == text
+    assert count(10_800_000) == "10.8 M"

@@ -15,8 +15,12 @@ export function decimalsFor(whole) {
 
 export function number(value, places) {
   if (!known(value)) return DASH;
+  if (value === 0 && places === undefined) return "0";
   if (Math.abs(value) >= 1e15) return value.toPrecision(2);
-  return spaced(value, places ?? places3(value));
+  const digits = places ?? places3(value);
+  // What is more than nothing never looks like nothing.
+  if (Math.abs(value) < 0.5 * 10 ** -digits) return value > 0 ? `<${(10 ** -digits).toFixed(digits)}` : (0).toFixed(digits);
+  return spaced(value, digits);
 }
 
 export const ms = (value, places) => (known(value) ? `${number(value, places)} ms` : DASH);

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from longpole.report.figures import known
+from longpole.report.figures import clean, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,10 +115,9 @@ def _thinned(rows: list[Any], limit: int) -> list[Any]:
 
 
 def short_texts(value: Any) -> Any:
-    """Every text at most 600 characters and encodable; figures that are none become None."""
+    """Every text at most 600 characters, harmless and encodable; figures that are none become None."""
     if isinstance(value, str):
-        text = value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "…"
-        return text.encode("utf-8", "replace").decode("utf-8")
+        return clean(value, LONGEST_TEXT)
     if isinstance(value, float):
         return value if known(value) else None
     return _inside(value, short_texts)

@@ -31,14 +31,21 @@ def _three_digits(value: float) -> int:
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """A plain figure of about three digits, or with `decimals`; thousands are set apart by a space."""
+    """A plain figure of about three digits, or with `decimals`; thousands are set apart by a space.
+
+    What is more than nothing never looks like nothing: 0.01 with one decimal is `<0.1`.
+    """
     if value is None or not math.isfinite(value):
         return DASH
+    if value == 0 and decimals is None:
+        return "0"
     if abs(value) >= 1e15:
         return f"{value:.2g}"
     places = _three_digits(value) if decimals is None else decimals
     text = f"{value:,.{places}f}".replace(",", " ")
-    return text[1:] if text.startswith("-") and not text.strip("-0. ") else text
+    if text.strip("-0."):
+        return text
+    return f"<{10**-places:.{places}f}" if value > 0 else text.lstrip("-")
 
 
 def ms(value: float | None, decimals: int | None = None) -> str:
@@ -77,6 +84,8 @@ def count(value: float | None) -> str:
 def clean(text: str, limit: int = 400) -> str:
     """One line without control, bidirectional or unencodable characters: safe to print on a terminal."""
     short = text if len(text) <= limit else text[: limit - 1] + "…"
+    if short.isprintable():
+        return short
     return "".join("�" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else c for c in short)
 
 
