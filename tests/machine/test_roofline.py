@@ -1,0 +1,99 @@
+"""Bounds worked out on paper for a made-up machine; a ceiling is a ceiling."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longpole.cost import Cost, cost_of
+from longpole.machine import bound_ms, limits
+from longpole.machine.ceilings import Ceilings, Delay, Level, Rate
+from longpole.machine.hardware import Cache, Hardware
+from longpole.machine.picture import attainable, page, ridge, text_picture
+from longpole.trace import OpClass
+
+
+def rate(name: str, best: float) -> Rate:
+    return Rate(name, best, best * 0.9, best * 0.8, best * 0.95, 9, "made up")
+
+
+# 100 GFLOP/s; a cache of 1 MB at 100 GB/s; memory at 10 GB/s
+MACHINE = Ceilings(
+    hardware=Hardware("Made Up 1", 2, 2**33, (Cache(1, 1_000_000, 1, 2),)),
+    threads=2,
+    torch="2.13.0",
+    compute={"fp32": [rate("fp32 matmul", 100e9), rate("fp32 convolution", 90e9)], "bf16": [rate("bf16 matmul", 1e9)]},
+    levels=[Level("L1", 1_000_000, 100e9), Level("memory", None, 10e9)],
+    delays={"op": Delay("op", 1000.0, 1100.0, 1050.0, 1200.0, 9, "made up")},
+)
+
+
+def test_a_large_product_is_bound_by_arithmetic() -> None:
+    # 2 * 1000^3 operations at 100 GFLOP/s: 20 ms; 12 MB, 2 MB of which may be cached: 1 ms
+    cost = cost_of("aten::mm", [[1000, 1000], [1000, 1000]])
+    assert cost is not None
+    found = limits(cost, OpClass.MATMUL, "float", MACHINE)
+    assert found.compute_ms == 20.0
+    assert found.memory_ms == 1.0
+    assert found.bound_ms == 20.0
+    assert found.limit == "compute"
+
+
+def test_a_large_copy_is_bound_by_memory() -> None:
+    # 102 MB, of which twice the cache need not come from memory: 100 MB at 10 GB/s
+    assert bound_ms(Cost(0.0, 102e6), OpClass.DATA_MOVEMENT, "float", MACHINE) == 10.0
+
+
+def test_what_fits_in_a_cache_is_bound_by_that_cache() -> None:
+    # 1 MB at 100 GB/s
+    found = limits(Cost(0.0, 1e6), OpClass.ELEMENTWISE, "float", MACHINE)
+    assert found.bound_ms == 0.01
+    assert found.limit == "memory"
+
+
+def test_a_tiny_operation_is_bound_by_the_host() -> None:
+    found = limits(Cost(1.0, 8.0), OpClass.ELEMENTWISE, None, MACHINE)
+    assert found.host_ms == 0.001
+    assert found.limit == "host"
+
+
+def test_each_type_has_its_own_ceiling_and_what_is_unknown_stays_so() -> None:
+    cost = Cost(1e9, None)
+    assert bound_ms(cost, OpClass.MATMUL, "c10::BFloat16", MACHINE) == 1000.0
+    assert bound_ms(cost, OpClass.MATMUL, "double", MACHINE) is None
+    assert bound_ms(cost, OpClass.MATMUL, "c10::Quantized", MACHINE) is None
+    assert bound_ms(Cost(None, None), OpClass.MATMUL, "float", MACHINE) is None
+    assert bound_ms(None, OpClass.MATMUL, "float", MACHINE) is None
+    assert limits(Cost(None, None), None, None, MACHINE).limit is None
+
+
+def test_what_could_be_avoided_is_not_charged() -> None:
+    assert bound_ms(Cost(2e9, 0.0, least_flops=1e9), OpClass.ATTENTION, "float", MACHINE) == 10.0
+
+
+@given(moved=st.floats(0, 1e10), more=st.floats(0, 1e9))
+def test_more_bytes_never_take_less_and_no_more_than_memory_alone(moved: float, more: float) -> None:
+    one = bound_ms(Cost(0.0, moved), OpClass.ELEMENTWISE, None, MACHINE)
+    two = bound_ms(Cost(0.0, moved + more), OpClass.ELEMENTWISE, None, MACHINE)
+    assert one is not None
+    assert two is not None
+    assert one <= two
+    assert one <= moved / 10e9 * 1e3 * (1 + 1e-9)
+
+
+def test_the_ridge_is_where_both_limits_meet() -> None:
+    assert ridge(MACHINE, "fp32") == 10.0
+    assert attainable(MACHINE, "fp32", 10.0, "memory") == 100e9
+    assert attainable(MACHINE, "fp32", 1.0, "memory") == 10e9
+    assert attainable(MACHINE, "fp32", 1.0, "L2") is None
+
+
+def test_the_pictures_hold_every_ceiling_and_escape_names() -> None:
+    lines = text_picture(MACHINE)
+    assert any("100" in line for line in lines)
+    assert len({len(line) for line in lines[1:-2]}) == 1
+    assert text_picture(Ceilings(MACHINE.hardware, 1, "")) == []
+    text = page(MACHINE, [("<b>", "1", "2", "3")])
+    assert "&lt;b&gt;" in text
+    assert text.count('class="compute"') == 2
+    assert "<script" not in text
