@@ -154,10 +154,14 @@ def test_a_trace_without_steps_shows_all():
     assert step.end_ns - step.start_ns == 19_000  # two steps of 10,000 ns; backward of the second ends at 9,000
 
 
-def test_list_of_formats(tmp_path):
-    for ending in FORMATS:
-        write(gpt_study(), [made_trace()], tmp_path / f"a{ending}")
-        assert (tmp_path / f"a{ending}").stat().st_size > 100
+@pytest.mark.parametrize("made", [gpt_study, hostile_study])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_is_written(tmp_path, made, ending):
+    write(made(), [made_trace()], tmp_path / f"a{ending}")
+    assert (tmp_path / f"a{ending}").stat().st_size > 100
+
+
+def test_formats_that_cannot_be_written_say_so(tmp_path):
     with pytest.raises(LongpoleError, match=r"ending can be .json, .html"):
         write(gpt_study(), [], tmp_path / "a.pdf")
     with pytest.raises(LongpoleError, match="needs the trace"):

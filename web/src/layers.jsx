@@ -1,5 +1,5 @@
 // The layer table: sorts, folds like the module tree, works by keyboard (arrows, Enter).
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { bytes, count, known, number, percent } from "./format.js";
 import { Choice, Section, ShareBar, SortHead, compare } from "./parts.jsx";
 import { grow, walk } from "./tree.js";
@@ -67,6 +67,13 @@ function compareNodes({ key, down }) {
   return (a, b) => by(a.time, b.time);
 }
 
+function above(row) {
+  const level = Number(row.getAttribute("aria-level"));
+  let at = row.previousElementSibling;
+  while (at && Number(at.getAttribute("aria-level")) >= level) at = at.previousElementSibling;
+  return at;
+}
+
 export function Layers({ study, phase, places, whole }) {
   const tops = useMemo(() => grow(study.layers), [study]);
   const [open, setOpen] = useState(() => firstOpen(tops));
@@ -75,16 +82,10 @@ export function Layers({ study, phase, places, whole }) {
   const [form, setForm] = useState("tree");
   const [limit, setLimit] = useState(PAGE);
   const [focus, setFocus] = useState(0);
-  const body = useRef(null);
-  const moved = useRef(false);
 
   useEffect(() => {
     setSort({ key: PHASE_COLUMN[phase] ?? null, down: true });
   }, [phase]);
-  useEffect(() => {
-    if (moved.current) body.current?.querySelector('tr[tabindex="0"]')?.focus();
-    moved.current = false;
-  }, [focus, open]);
 
   if (!study.layers.length) {
     return (
@@ -102,30 +103,30 @@ export function Layers({ study, phase, places, whole }) {
 
   const fold = (node, wanted) => {
     if (!node.children.length || flat) return;
-    const next = new Set(open);
-    (wanted ?? !open.has(node.id)) ? next.add(node.id) : next.delete(node.id);
-    setOpen(next);
+    setOpen((now) => {
+      const next = new Set(now);
+      (wanted ?? !now.has(node.id)) ? next.add(node.id) : next.delete(node.id);
+      return next;
+    });
   };
-  const go = (index) => {
-    moved.current = true;
-    setFocus(Math.max(0, Math.min(index, shown.length - 1)));
-  };
+  // Moves by the rows that are there, not by state: keys that repeat come faster than pictures.
   const onKey = (event) => {
-    const node = shown[at];
-    const isOpen = open.has(node.id);
-    if (event.key === "ArrowDown") go(at + 1);
-    else if (event.key === "ArrowUp") go(at - 1);
-    else if (event.key === "Home") go(0);
-    else if (event.key === "End") go(shown.length - 1);
-    else if (event.key === "ArrowRight" && node.children.length && !flat) {
-      if (isOpen) go(at + 1);
-      else fold(node, true);
-    } else if (event.key === "ArrowLeft" && !flat) {
-      if (isOpen) fold(node, false);
-      else if (node.parent) go(shown.indexOf(node.parent));
-    } else if (event.key === "Enter" || event.key === " ") fold(node);
-    else return;
+    const row = event.target.closest("tr");
+    const node = shown.find((one) => String(one.id) === row.dataset.id);
+    const state = row.getAttribute("aria-expanded");
+    const moves = {
+      ArrowDown: () => row.nextElementSibling,
+      ArrowUp: () => row.previousElementSibling,
+      Home: () => row.parentElement.firstElementChild,
+      End: () => row.parentElement.lastElementChild,
+      ArrowRight: () => (state === "true" ? row.nextElementSibling : fold(node, true)),
+      ArrowLeft: () => (state === "true" ? fold(node, false) : above(row)),
+      Enter: () => fold(node),
+      " ": () => fold(node),
+    };
+    if (!node || !moves[event.key]) return;
     event.preventDefault();
+    moves[event.key]()?.focus();
   };
   const openAll = () => {
     const all = new Set();
@@ -167,7 +168,7 @@ export function Layers({ study, phase, places, whole }) {
               ))}
             </tr>
           </thead>
-          <tbody ref={body} onKeyDown={onKey}>
+          <tbody onKeyDown={onKey}>
             {shown.map((node, i) => (
               <Row key={node.id} node={node} open={open.has(node.id)} flat={flat} columns={columns} places={places} whole={whole} tabIndex={i === at ? 0 : -1} onFocus={() => setFocus(i)} onFold={() => fold(node)} />
             ))}
@@ -191,6 +192,7 @@ function Row({ node, open, flat, columns, places, whole, tabIndex, onFocus, onFo
   return (
     <tr
       role="row"
+      data-id={node.id}
       aria-level={flat ? 1 : node.depth + 1}
       aria-expanded={folds ? open : undefined}
       class={children.length ? "container" : ""}

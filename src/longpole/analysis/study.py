@@ -8,7 +8,7 @@ Version 1: first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -208,6 +208,27 @@ class Rank(msgspec.Struct):
     note: str = ""
 
 
+class Presenter(Protocol):
+    """What a Study needs to show itself; reports provide it, and `longpole/__init__.py` joins the two."""
+
+    def text(self, study: Study) -> str:
+        """The terminal report, without colour."""
+        ...
+
+    def html(self, study: Study) -> str:
+        """A piece of HTML for a notebook's cell."""
+        ...
+
+
+class _Shown:
+    by: Presenter | None = None
+
+
+def present_with(presenter: Presenter) -> None:
+    """Studies print and display themselves with this from now on."""
+    _Shown.by = presenter
+
+
 class Study(msgspec.Struct):
     """What a run or a trace amounts to."""
 
@@ -229,9 +250,19 @@ class Study(msgspec.Struct):
     rank_report: RankReport | None = None  # of several ranks
     critical_path: CriticalPath | None = None  # of one step, the longest rank's where there are several
 
+    def __str__(self) -> str:
+        return _Shown.by.text(self) if _Shown.by is not None else self.headline
+
+    def _repr_html_(self) -> str | None:
+        return _Shown.by.html(self) if _Shown.by is not None else None
+
     def to_json(self) -> bytes:
         """Indented UTF-8 JSON, as the design states it."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+        try:
+            text = msgspec.json.encode(self)
+        except UnicodeEncodeError:  # a file name that is no UTF-8 comes with halves of surrogate pairs
+            text = msgspec.json.encode(_encodable(msgspec.to_builtins(self)))
+        return msgspec.json.format(text, indent=1)
 
     def save(self, path: Path) -> None:
         """Writes the JSON; raises LongpoleError where the place cannot be written."""
@@ -239,6 +270,14 @@ class Study(msgspec.Struct):
             path.write_bytes(self.to_json())
         except OSError as error:
             raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place with --json") from error
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    return [_encodable(part) for part in value] if isinstance(value, list) else value
 
 
 def load_study(data: bytes, where: str) -> Study:
