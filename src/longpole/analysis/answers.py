@@ -41,7 +41,6 @@ PHASE_WORDS = {
     "checkpoint": "saving CHECKPOINTS",
     "other": "code OUTSIDE the training step's phases",
     "idle": "an IDLE device",
-    "loss": "the LOSS",
 }
 ROLE_WORDS = {"forward": "FORWARD", "input_grad": "INPUT GRADIENTS", "weight_grad": "WEIGHT GRADIENTS"}
 MATMULS = ("matmul", "convolution", "attention", "recurrent")
@@ -61,7 +60,7 @@ def parts_of(study: Study) -> list[Part]:
     found = [
         Part(PHASE_WORDS[phase.phase], phase.ms, _best_site(phase))
         for phase in study.phases
-        if phase.phase in OUTSIDE_NETWORK
+        if phase.phase in PHASE_WORDS
     ]
     if study.layers:
         found += _network_parts(study)
@@ -84,18 +83,22 @@ def _network_parts(study: Study) -> list[Part]:
         for role, ms in _roles(layer):
             groups[role, group_of(layer.layer)] += ms
     classes = _dominant_classes(study)
-    rest = {phase.phase: phase.ms for phase in study.phases}
     parts = [Part(_words(role, name, classes.get((role, name), ""), ms), ms) for (role, name), ms in groups.items()]
-    known = sum(part.ms for part in parts)
-    unknown = rest.get("forward", 0.0) + rest.get("backward", 0.0) + rest.get("loss", 0.0) - known
-    if unknown > 0:
-        parts.append(Part("the LOSS and what belongs to no layer", unknown))
-    return parts
+    tops = [layer for layer in study.layers if layer.parent == -1]
+    forward = sum(layer.forward_ms or 0.0 for layer in tops)
+    backward = sum(layer.backward_ms or 0.0 for layer in tops)
+    phases = {phase.phase: phase.ms for phase in study.phases}
+    outside = {
+        "FORWARD and LOSS outside of any layer": phases.get("forward", 0.0) + phases.get("loss", 0.0) - forward,
+        "BACKWARD outside of any layer (the loss, the autograd engine)": phases.get("backward", 0.0) - backward,
+    }
+    return parts + [Part(words, ms) for words, ms in outside.items() if ms > 0]
 
 
 def _roles(layer: LayerTime) -> Iterable[tuple[str, float]]:
     if layer.container:
-        yield "own code", max((layer.own_ms or 0.0), 0.0)
+        yield "own forward", layer.own_forward_ms or 0.0
+        yield "own backward", layer.own_backward_ms or 0.0
         return
     yield "forward", layer.forward_ms or 0.0
     if layer.input_grad_ms is None or layer.weight_grad_ms is None:
@@ -123,8 +126,8 @@ def _dominant_classes(study: Study) -> Mapping[tuple[str, str], tuple[str, float
 
 def _words(role: str, name: str, dominant: tuple[str, float] | str, ms: float) -> str:
     place = f"`{name}`" if name else "the outermost module"
-    if role == "own code":
-        return f"Python in {place} itself, outside its layers"
+    if role.startswith("own"):
+        return f"{role[4:].upper()} of {place} itself, outside its layers"
     kind = ""
     if dominant:
         op_class, class_ms = dominant
@@ -185,9 +188,7 @@ def _interval(study: Study, phase: PhaseTime) -> tuple[float | None, float | Non
 def _forward(study: Study, phases: Mapping[str, PhaseTime]) -> Answer | None:
     question = "Is it the forward pass?"
     if "forward" not in phases:
-        return _unknown(
-            question, "No forward pass was seen: the script calls no module, and nothing it computes was seen."
-        )
+        return _unknown(question, "No forward pass was seen.")
     forward = phases["forward"]
     low, high = _interval(study, forward)
     sentence = _percent(forward.share)

@@ -102,6 +102,7 @@ def layer_times(trace: Trace, attribution: Attribution, times: Times, ledger: Le
                 layer=layer.path,
                 type=layer.type,
                 container=layer.container,
+                parent=layer.parent,
                 params=int(params[index]),
                 forward_ms=at["forward"],
                 backward_ms=at["backward"],
@@ -114,6 +115,8 @@ def layer_times(trace: Trace, attribution: Attribution, times: Times, ledger: Le
                 saved_bytes=int(saved[index]) if trace.saved_bytes else None,
                 flops=float(flops[index]) or None,
                 calls=float(calls[index]),
+                own_forward_ms=float(own["forward"][index]),
+                own_backward_ms=float(own["backward"][index]),
                 own_ms=sum(float(own[name][index]) for name in ("forward", "backward", "optimizer")),
             )
         )

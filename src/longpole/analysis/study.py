@@ -97,6 +97,7 @@ class LayerTime(msgspec.Struct):
     layer: str
     type: str = ""
     container: bool = False
+    parent: int = -1  # row of the layer that holds it; -1 for an outermost one
     params: int | None = None
     forward_ms: float | None = None
     backward_ms: float | None = None

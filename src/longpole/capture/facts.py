@@ -9,15 +9,12 @@ import msgspec
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from longpole.capture.modules import ModuleMarks
-    from longpole.trace.trace import Layer, RunInfo
+    from longpole.trace.trace import RunInfo
 
 
-def facts_of(info: RunInfo, layers: Sequence[Layer], modules: ModuleMarks, stopped: str) -> RunInfo:
+def facts_of(info: RunInfo, modules: ModuleMarks, stopped: str) -> RunInfo:
     """The info completed with what is known at the end of the window."""
-    del layers
     model = _model(modules)
     return msgspec.structs.replace(
         info,
@@ -64,3 +61,14 @@ def optimizer_facts(optimizer: Any) -> str:
     return f"{type(optimizer).__name__}, {tensors} tensor{'s' if tensors != 1 else ''}" + "".join(
         f", {w}" for w in ways
     )
+
+
+def held_bytes(optimizer: Any) -> dict[str, str]:
+    """What one optimizer's parameters, their gradients and its state take."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = [value for found in optimizer.state.values() for value in found.values()]
+    return {
+        "parameters_bytes": str(sum(p.nbytes for p in parameters)),
+        "gradients_bytes": str(sum(p.nbytes for p in parameters if p.requires_grad)),
+        "optimizer_bytes": str(sum(value.nbytes for value in state if isinstance(value, torch.Tensor))),
+    }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longpole.capture.sampler import Sample
     from longpole.trace.build import TraceBuilder
 
+
 def mark_piece(
     marks: Sequence[Mark],
     calls: Sequence[Call],

@@ -25,7 +25,6 @@ OPENING = (
     Level.NONE,
     *(Level.PHASES,) * 2,
     Level.SITES,
-    Level.SITES,
     Level.NONE,
 )
 ROUND = (
@@ -36,11 +35,12 @@ ROUND = (
     *(Level.PHASES,) * 3,
     Level.SITES,
     Level.SITES,
-    Level.SITES,
     Level.NONE,
 )
 GRADIENT_ROUNDS = 3  # rounds that end with one more gradient step
 LEAST_WARMUP = 2
+SAMPLED_NS = 50_000_000  # of a block of steps with the sampling thread, at least
+MOST_SAMPLED = 40  # steps in such a block
 WARMUP_SHARE = 0.15  # of the budget: slow steps get fewer warm-up steps
 
 
@@ -67,6 +67,8 @@ class Plan:
         self._level = Level.NONE
         self._opening_left = len(OPENING)
         self._spent_ns = 0
+        self._sampled_ns = 0
+        self._sampled_steps = 0
         self._levels = self._sequence()
 
     def after(self, duration_ns: int) -> Level:
@@ -77,10 +79,21 @@ class Plan:
             self.in_window = self._is_warm()
             if not self.in_window:
                 return Level.NONE
+        if self._wants_more_samples(duration_ns):
+            return self._level
         self.measured += self._level == Level.PHASES
         self.over = self._is_over()
         self._level = Level.NONE if self.over else next(self._levels)
         return self._level
+
+    def _wants_more_samples(self, duration_ns: int) -> bool:
+        """Short steps are sampled for longer: one look in three steps says nothing of any line."""
+        if self._level != Level.SITES:
+            self._sampled_ns = self._sampled_steps = 0
+            return False
+        self._sampled_ns += duration_ns
+        self._sampled_steps += 1
+        return self._sampled_ns < SAMPLED_NS and self._sampled_steps < MOST_SAMPLED
 
     def _sequence(self) -> Iterator[Level]:
         for level in OPENING:

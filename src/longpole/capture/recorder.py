@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from longpole.capture.facts import facts_of, optimizer_facts
+from longpole.capture.facts import facts_of, held_bytes, optimizer_facts
 from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import PhaseHooks, has_compiled_code
 from longpole.capture.kineto import KinetoBlock
 from longpole.capture.loop import LoopFinder
-from longpole.capture.marks import MarkLog
+from longpole.capture.marks import MarkLog, mark_cost_ns
 from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
 from longpole.capture.pieces import gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
@@ -71,6 +71,7 @@ class Recorder:
         self._first_sequence = -1
         self._lane = -1
         self._optimizers: dict[int, str] = {}
+        self._held: dict[str, str] = {}  # bytes of parameters, gradients and optimizer state
         self._backwards = 0
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -90,8 +91,7 @@ class Recorder:
         if self._active:
             self._guarded(self._leave_level)
             self._remove()
-        self.builder.info = facts_of(self.builder.info, self._layers.layers, self._modules, self.stopped)
-        self._note(self._optimizers and {"optimizer": "; ".join(self._optimizers.values())})
+        self._guarded(self._describe)
         if self.failure:
             self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
         if self._writer is not None:
@@ -134,6 +134,8 @@ class Recorder:
             self._optimizers[id(optimizer)] = optimizer_facts(optimizer)
         if self._turns.stepped(id(optimizer)):
             self._boundary(end_ns)
+        if self.plan.in_window and not self._held:
+            self._guarded(lambda: self._held.update(held_bytes(optimizer)))
 
     def _went_back(self, end_ns: int) -> None:
         if self._optimizers or self.manual or not self._active:
@@ -148,9 +150,10 @@ class Recorder:
 
     def _turn(self, end_ns: int) -> None:
         self._own_thread()
-        self._leave_level()
-        self._close_step(end_ns)
         level = self.plan.after(end_ns - self._start_ns)
+        if not (level == self._level == Level.SITES):  # the sampler must not fall into step with the loop
+            self._leave_level()
+        self._close_step(end_ns)
         if self.plan.over:
             self.stopped = "window"
             self._remove()
@@ -190,7 +193,7 @@ class Recorder:
             self._log.on_mark = None
         if (level == Level.OPS and not self._enter_ops()) or (level == Level.GRADIENTS and not self._enter_gradients()):
             level = Level.NONE
-        elif level == Level.SITES:
+        elif level == Level.SITES and self._sampler is None:
             self._sampler = Sampler(threading.get_ident(), self._loop.levels)
             self._sampler.start()
         elif level in (Level.PHASES, Level.NONE) and self.plan.in_window:
@@ -248,6 +251,12 @@ class Recorder:
 
     # -- notes --------------------------------------------------------------------------------------------
 
+    def _describe(self) -> None:
+        self.builder.info = facts_of(self.builder.info, self._modules, self.stopped)
+        if self._optimizers:
+            self._note({"optimizer": "; ".join(self._optimizers.values()), **self._held})
+        self._note({"mark_ns": f"{mark_cost_ns():.0f}"})
+
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self.builder.info.warnings:
             self._warn(sentence)
@@ -256,9 +265,9 @@ class Recorder:
         info = self.builder.info
         self.builder.info = msgspec.structs.replace(info, warnings=(*info.warnings, sentence))
 
-    def _note(self, facts: Any) -> None:
+    def _note(self, facts: dict[str, str]) -> None:
         info = self.builder.info
-        self.builder.info = msgspec.structs.replace(info, facts={**info.facts, **(facts or {})})
+        self.builder.info = msgspec.structs.replace(info, facts={**info.facts, **facts})
 
     def forget(self) -> None:
         """In a forked child: nothing is measured there, and nothing of ours stays in the way."""
