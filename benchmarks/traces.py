@@ -1,0 +1,264 @@
+"""Opening a large trace: longpole against HolisticTraceAnalysis, the bare decoder, and itself on eight ranks.
+
+    python benchmarks/traces.py [--trace FILE] [--events 1700000] [--rounds 3] [--cli] [--skip-hta]
+
+Enlarges a recorded trace (from ../shared/traces, or the folder in LONGPOLE_TRACES) by repeating it in time, then
+runs each contender in a fresh process, in turn, and prints a verdict for each bar. HTA 0.5.0 and its renamed
+successor traceinsight 0.6.1 are installed into an environment of their own under the cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "longpole-benchmarks"
+SOURCE = "HTA__df_index_resolver-df_index_resolver.json.gz"  # DDP training on V100, five steps, 216,092 events
+RIVALS = {"HTA 0.5.0": "HolisticTraceAnalysis==0.5.0", "traceinsight 0.6.1": "traceinsight==0.6.1"}
+SPEED_BAR, MEMORY_BAR, FLOOR_BAR = 15.0, 1 / 3, 2.5
+COLUMN_SLACK = 1.25  # of a rank's columns: how much more memory each further rank may take
+
+OURS = """
+import sys
+from pathlib import Path
+from longpole.analysis.timeline import timeline
+from longpole.importers import open_traces
+traces = open_traces([Path(name) for name in sys.argv[1:]])
+found = [timeline(trace) for trace in traces]
+print(sum(len(trace.events) for trace in traces), found[0].idle.share)
+print(sum(column.nbytes for trace in traces for _, column in trace.events.columns()), file=sys.stderr)
+"""
+HTA = """
+import sys, warnings, logging
+warnings.simplefilter("ignore")
+logging.disable(logging.CRITICAL)
+from hta.trace_analysis import TraceAnalysis
+analysis = TraceAnalysis(trace_files={0: sys.argv[1]}, trace_dir="/")
+analysis.get_temporal_breakdown(visualize=False)
+analysis.get_gpu_kernel_breakdown(visualize=False)
+analysis.get_idle_time_breakdown(ranks=[0], visualize=False)
+analysis.get_comm_comp_overlap(visualize=False)
+"""
+# The floor: the events decoded into typed objects and dropped, in pieces that fit the caches, nothing else done.
+FLOOR = """
+import gc, sys
+import msgspec
+gc.disable()
+from longpole.importers.kineto_event import Event
+decode = msgspec.json.Decoder(list[Event]).decode
+border = b"\\n  },\\n  {"
+count = 0
+with open(sys.argv[1], "rb") as file:
+    text = file.read(4 << 20)
+    text = text[text.index(b'"traceEvents": [') + 16:]
+    while more := file.read(4 << 20):
+        cut = text.rfind(border)
+        count += len(decode(b"[" + text[:cut + 4] + b"]"))
+        text = text[cut + 5:] + more
+    count += len(decode(b"[" + text[:text.rindex(b"\\n  }") + 4] + b"]"))
+print(count)
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One process: wall seconds, peak memory of it and its children, what it printed."""
+
+    seconds: float
+    peak_bytes: int
+    out: str
+    err: str
+
+
+def measure(command: list[str]) -> Measured:
+    """Runs a command; memory is sampled as the sum of proportional set sizes, so shared pages count once."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        start = time.perf_counter()
+        process = psutil.Popen(command, stdout=out, stderr=err)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _memory(process))
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        out.seek(0)
+        err.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{command[:3]} failed:\n{err.read()[-2000:]}")
+        return Measured(seconds, peak, out.read(), err.read())
+
+
+def _memory(process: psutil.Popen) -> int:
+    total = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_full_info().pss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        pass
+    return total
+
+
+def traces_folder() -> Path:
+    given = os.environ.get("LONGPOLE_TRACES")
+    return Path(given) if given else ROOT.parent / "shared" / "traces"
+
+
+def enlarged(source: Path, events: int) -> Path:
+    """The trace repeated in time until it has about so many events, in Kineto's own layout but for line breaks."""
+    target = CACHE / f"{source.name.split('.')[0][:40]}-{events}.json"
+    if target.exists():
+        return target
+    CACHE.mkdir(parents=True, exist_ok=True)
+    data = gzip.decompress(source.read_bytes()) if source.suffix == ".gz" else source.read_bytes()
+    document: dict[str, Any] = msgspec.json.decode(data)
+    rows: list[dict[str, Any]] = document.pop("traceEvents")
+    stamps = [row["ts"] for row in rows if row.get("ph") == "X"]
+    period = max(row["ts"] + row.get("dur", 0) for row in rows if row.get("ph") == "X") - min(stamps)
+    partial = target.with_suffix(".partial")
+    with partial.open("w") as file:
+        file.write("\n{\n  " + json.dumps(document)[1:-1] + ',\n  "traceEvents": [\n')
+        for copy in range(-(-events // len(rows))):
+            for index, row in enumerate(rows):
+                file.write(",\n" if copy or index else "")
+                file.write(_text(shifted(row, copy, period)))
+        file.write('\n  ],\n  "traceName": "enlarged.json"\n}')
+    partial.rename(target)
+    return target
+
+
+def shifted(row: dict[str, Any], copy: int, period: float) -> dict[str, Any]:
+    """The event one period later, under ids and step numbers of its own."""
+    moved = {**row, "ts": row["ts"] + copy * period}
+    stride = 10_000_000 * copy
+    if "id" in row:
+        moved["id"] = row["id"] + stride
+    args = row.get("args")
+    if args:
+        ids = ("correlation", "External id", "Sequence number", "Ev Idx")
+        moved["args"] = {key: value + stride if key in ids else value for key, value in args.items()}
+    step = re.fullmatch(r"ProfilerStep#(\d+)", row.get("name", ""))
+    if step:
+        moved["name"] = f"ProfilerStep#{int(step.group(1)) + 100 * copy}"
+    return moved
+
+
+def _text(row: dict[str, Any]) -> str:
+    """As Kineto lays an event out: arguments in lines of their own."""
+    plain = json.dumps({key: value for key, value in row.items() if key != "args"})[1:-1]
+    args = f',\n    "args": {json.dumps(row["args"])}' if row.get("args") else ""
+    return f"  {{\n    {plain}{args}\n  }}"
+
+
+def rivals() -> dict[str, list[str]]:
+    """name -> the command that runs HTA's analyses, installed on first use."""
+    found: dict[str, list[str]] = {}
+    for name, requirement in RIVALS.items():
+        place = CACHE / requirement.replace("==", "-")
+        python = place / "bin" / "python"
+        if not (place / "ready").exists():
+            print(f"installing {requirement} into {place}", flush=True)
+            venv.create(place, with_pip=True, clear=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", requirement], check=True)
+            (place / "ready").touch()
+        found[name] = [str(python), "-c", HTA]
+    return found
+
+
+def ours(paths: list[Path], *, cli: bool) -> list[str]:
+    names = [str(path) for path in paths]
+    if cli:
+        return [sys.executable, "-m", "longpole", "open", "--no-save", *names]
+    return [sys.executable, "-c", OURS, *names]
+
+
+def verdict(name: str, value: float, bar: float, *, at_least: bool, unit: str) -> bool:
+    met = value >= bar if at_least else value <= bar
+    print(f"{'met    ' if met else 'NOT MET'}  {name}: {value:.2f}{unit} (bar {'>=' if at_least else '<='} {bar:.2f})")
+    return met
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):8.2f}  ({min(values):.2f} to {max(values):.2f})"
+
+
+def interleaved(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Measured]]:
+    """Each command once a round, in turn."""
+    found: dict[str, list[Measured]] = {name: [] for name in commands}
+    for number in range(rounds):
+        for name, command in commands.items():
+            found[name].append(measure(command))
+            one = found[name][-1]
+            print(f"  round {number + 1}  {name:20s} {one.seconds:8.2f} s  {one.peak_bytes / 1e6:8.0f} MB", flush=True)
+    return found
+
+
+def ratios(found: dict[str, list[Measured]], one: str, other: str) -> list[float]:
+    return [a.seconds / b.seconds for a, b in zip(found[one], found[other], strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trace", type=Path, default=traces_folder() / SOURCE)
+    parser.add_argument("--events", type=int, default=1_700_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cli", action="store_true", help="measure `longpole open`, not open_traces and timeline")
+    parser.add_argument("--skip-hta", action="store_true")
+    options = parser.parse_args()
+    path = enlarged(options.trace, options.events)
+    size = path.stat().st_size
+    print(f"{size / 1e6:.0f} MB, from {options.trace.name}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    commands = {"longpole": ours([path], cli=options.cli), "floor": [sys.executable, "-c", FLOOR, str(path)]}
+    eight = [path] * 8
+    commands["longpole, 8 ranks"] = ours(eight, cli=options.cli)
+    commands["longpole, 2 ranks"] = ours(eight[:2], cli=options.cli)
+    if not options.skip_hta:
+        commands.update({name: [*command, str(path)] for name, command in rivals().items()})
+    found = interleaved(commands, options.rounds)
+    report(found, size, cli=options.cli)
+
+
+def report(found: dict[str, list[Measured]], size: int, *, cli: bool) -> None:
+    """Prints medians with their spread, then a verdict for each bar; exits with 1 where one is not met."""
+    print(f"\n{'':20s}   seconds (range)          MB/s   peak MB")
+    for name, runs in found.items():
+        seconds = [run.seconds for run in runs]
+        ranks = int(name.split()[1]) if name.endswith("ranks") else 1
+        rate = ranks * size / 1e6 / statistics.median(seconds)
+        print(f"{name:20s} {spread(seconds):28s} {rate:6.0f} {max(run.peak_bytes for run in runs) / 1e6:9.0f}")
+    print()
+    good = True
+    peak = {name: max(run.peak_bytes for run in runs) for name, runs in found.items()}
+    for name in (name for name in RIVALS if name in found):
+        faster = statistics.median(ratios(found, name, "longpole"))
+        good &= verdict(f"speed against {name}", faster, SPEED_BAR, at_least=True, unit="x")
+        share = peak["longpole"] / peak[name]
+        good &= verdict(f"peak memory against {name}", share, MEMORY_BAR, at_least=False, unit="x")
+    against_floor = statistics.median(ratios(found, "longpole", "floor"))
+    good &= verdict("time against the bare typed decode", against_floor, FLOOR_BAR, at_least=False, unit="x")
+    cores = len(os.sched_getaffinity(0))
+    many = statistics.median(ratios(found, "longpole, 8 ranks", "longpole"))
+    good &= verdict(f"8 ranks on {cores} cores against one", many, 8 / min(cores, 8), at_least=False, unit="x")
+    if not cli:
+        columns = int(found["longpole"][0].err.split()[-1])
+        growth = (peak["longpole, 8 ranks"] - peak["longpole, 2 ranks"]) / 6 / columns
+        good &= verdict("memory a further rank, of its columns", growth, COLUMN_SLACK, at_least=False, unit="x")
+    sys.exit(not good)
+
+
+if __name__ == "__main__":
+    main()
