@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from longpole.analysis.device_results import (
+    CommunicationTime,
+    CriticalPath,
+    PathPart,
+    RankReport,
+    Straggler,
+)
 from longpole.analysis.study import (
     Answer,
     Finding,
@@ -269,6 +276,28 @@ def gpu_study(ranks: int = 8, steps: int = 5) -> Study:
         ],
         answers=[Answer("Is it communication?", "no", "No: 4 % of the step is communication that no compute covers.")],
         ranks=rows,
+        communication=[
+            CommunicationTime(
+                "default_pg", "all_reduce", ranks, 240, 105.0, 30.0, 3_200_000_000, 240, 3.0e10, 5.2e10, rank=i
+            )
+            for i in range(ranks)
+        ],
+        rank_report=RankReport(
+            sentences=["Rank 3 makes the others wait 46 ms a step: in data, its device is idle meanwhile."],
+            stragglers=[Straggler("3", 46.0, 0.97, "0", "data", 0.98, "Rank 3 is late from step 0 on.")],
+        ),
+        critical_path=CriticalPath(
+            window_ms=150.0,
+            path_ms=150.0,
+            sentence="Device work decides: 139 of 150 ms of the step are kernels.",
+            exact=True,
+            parts=[
+                PathPart("device", 139.0, 139 / 150),
+                PathPart("launch", 8.0, 8 / 150),
+                PathPart("gap", 3.0, 3 / 150),
+            ],
+            op_classes=[PathPart("matmul", 88.0, 88 / 150), PathPart("elementwise", 62.0, 62 / 150)],
+        ),
     )
 
 

@@ -87,8 +87,10 @@ def test_hostile_names_make_no_tag():
 
 def test_data_is_the_study():
     study = gpt_study()
-    found = data_of(page(study))
-    assert json.dumps(found["study"], sort_keys=True) == json.dumps(json.loads(study.to_json()), sort_keys=True)
+    found, expected = data_of(page(study)), json.loads(study.to_json())
+    for row in (*expected["phases"], *expected["layers"], *expected["op_classes"], *expected["ops"]):
+        row.pop("samples", None)
+    assert json.dumps(found["study"], sort_keys=True) == json.dumps(expected, sort_keys=True)
     assert found["cut"] == []
 
 

@@ -10,8 +10,7 @@ const shownValue = (value) => (typeof value === "number" ? number(value) : typeo
 function rest(answer) {
   const word = SHOWN[answer.answer];
   const said = answer.sentence || "";
-  if (!word || !said.startsWith(`${word}:`)) return said;
-  const text = said.slice(word.length + 1).trim();
+  const text = word && said.startsWith(`${word}:`) ? said.slice(word.length + 1).trim() : said;
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
@@ -101,7 +100,8 @@ export function Doubts({ study, cut }) {
   if (known(step.residual_ms) && Math.abs(step.residual_ms) < 0.0005) said.push("Every part of the step has a name.");
   else if (known(step.residual_ms)) said.push(`Nobody claims ${ms(step.residual_ms)}${known(step.accounted_share) ? ` (${percent(1 - step.accounted_share)} of the step)` : ""}.`);
   else said.push("How much of the step nobody claims is not known.");
-  if (known(step.profiled_probe_share)) said.push(`The deepest level added ${percent(step.profiled_probe_share)} to its own steps; it is taken off.`);
+  if (known(step.profiled_probe_share) && step.profiled_probe_share < 0) said.push(`What the deepest level cost its own steps is less than the noise (${percent(step.profiled_probe_share)}).`);
+  else if (known(step.profiled_probe_share)) said.push(`The deepest level added ${percent(step.profiled_probe_share)} to its own steps; it is taken off.`);
   if (run.steps.set_aside > 0) said.push(`Set aside as hiccups: ${run.steps.set_aside} of ${run.steps.measured} measured steps.`);
   if (!["window", "script end"].includes(run.stopped)) said.push(`The run ended early (${run.stopped}); this is what was measured until then.`);
   return (

@@ -2,6 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { Answers, Conditions, Copy, Doubts, Findings, Memory } from "./answers.jsx";
 import { number, known, ms, decimalsFor, percent } from "./format.js";
+import { Communication, CriticalPath } from "./devices.jsx";
 import { Icicle } from "./icicle.jsx";
 import { Layers } from "./layers.jsx";
 import { OpClasses, Ops } from "./ops.jsx";
@@ -86,6 +87,8 @@ export function App({ data }) {
       <Ops {...view} />
       <StepTimes {...view} />
       <Ranks {...view} />
+      <Communication study={study} />
+      <CriticalPath study={study} />
       <Timeline timeline={timeline} />
       <Memory memory={study.memory} />
       <Doubts study={study} cut={cut} />

@@ -21,7 +21,7 @@ const COLUMNS = [
 ];
 const SHOW = { share: percent, saved_bytes: bytes, flops: count };
 
-// Opens what matters: down to some forty rows, of siblings of one type only the largest.
+// Opens what matters: down to some forty rows, of siblings made alike only the largest.
 function firstOpen(tops) {
   const open = new Set();
   let rows = tops.length;
@@ -33,8 +33,9 @@ function firstOpen(tops) {
     rows += node.children.length;
     const best = new Map();
     for (const child of node.children) {
-      const rival = best.get(child.time.type);
-      if (!rival || (child.time.total_ms || 0) > (rival.time.total_ms || 0)) best.set(child.time.type, child);
+      const make = [child.time.type, ...child.children.slice(0, 50).map((one) => `${one.label}:${one.time.type}`)].join("/");
+      const rival = best.get(make);
+      if (!rival || (child.time.total_ms || 0) > (rival.time.total_ms || 0)) best.set(make, child);
     }
     queue.push(...[...best.values()].filter((child) => child.children.length));
   }
@@ -99,7 +100,7 @@ export function Layers({ study, phase, places, whole }) {
   const shown = rows.slice(0, limit);
   const at = Math.min(focus, shown.length - 1);
   const split = study.layers.some((x) => known(x.input_grad_ms) || known(x.weight_grad_ms));
-  const columns = COLUMNS.filter(([key]) => (key === "backward_ms" ? !split || phase === "backward" : key === "total_ms" || study.layers.some((x) => known(x[key]))));
+  const columns = COLUMNS.filter(([key]) => (key === "backward_ms" ? !split || phase === "backward" : key === "total_ms" || study.layers.some((x) => known(x[key]) && (key !== "recompute_ms" || x[key] > 0))));
 
   const fold = (node, wanted) => {
     if (!node.children.length || flat) return;

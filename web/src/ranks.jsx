@@ -1,6 +1,7 @@
 // Ranks: how busy each device was, its steps as a heat map, and why it was idle.
 import { useState } from "preact/hooks";
 import { known, ms, number, percent } from "./format.js";
+import { rankSentences } from "./devices.jsx";
 import { Section, SortHead, compare } from "./parts.jsx";
 
 const PARTS = [
@@ -27,6 +28,13 @@ export function Ranks({ study }) {
   );
   return (
     <Section id="ranks" title={study.ranks.length > 1 ? `${study.ranks.length} ranks` : "The device"} aside="shares of the device's own span; a row shows its gaps">
+      {rankSentences(study).length > 0 && (
+        <ul class="said">
+          {rankSentences(study).map((sentence) => (
+            <li>{sentence}</li>
+          ))}
+        </ul>
+      )}
       <div class="scroll">
         <table class="sheet">
           <thead>

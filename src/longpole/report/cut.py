@@ -15,6 +15,7 @@ from longpole.report.figures import clean, known
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from longpole.analysis.device_results import CommunicationTime
     from longpole.analysis.study import LayerTime, OpTime, Rank, Study
 
 LONGEST_TEXT = 600
@@ -25,13 +26,21 @@ class Limits:
     """How many rows of each kind a page takes: together under 20,000."""
 
     layers: int = 10_000
-    ops: int = 3_000
+    ops: int = 2_500
+    communication: int = 500
     rank_steps: int = 1_000
     samples: int = 1_000
     bars: int = 5_000
 
     def halved(self) -> Limits:
-        return Limits(self.layers // 2, self.ops // 2, self.rank_steps // 2, self.samples // 2, self.bars // 2)
+        return Limits(
+            self.layers // 2,
+            self.ops // 2,
+            self.communication // 2,
+            self.rank_steps // 2,
+            self.samples // 2,
+            self.bars // 2,
+        )
 
 
 def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
@@ -41,6 +50,9 @@ def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
     data["layers"] = _layers(study.layers, limits.layers, said)
     data["ops"] = _ops(study.ops, limits.ops, said)
     data["ranks"] = _ranks(study.ranks, limits.rank_steps, said)
+    data["communication"] = _communication(study.communication, limits.communication, said)
+    for row in (*data["phases"], *data["layers"], *data["op_classes"], *data["ops"]):
+        row.pop("samples", None)  # values of each step: for `compare`, and many
     samples = data["step"]["samples"]
     if len(samples) > limits.samples:
         data["step"]["samples"] = _thinned(samples, limits.samples)
@@ -93,6 +105,13 @@ def _ops(ops: Sequence[OpTime], limit: int, said: list[str]) -> list[dict[str, A
     out.append({"op": f"({len(ops) - len(keep):,} smaller rows)", "op_class": "", "role": "", "ms": sum(rest)})
     said.append(f"Of {len(ops):,} rows of ops the {len(keep):,} largest are listed; the rest are one row.")
     return out
+
+
+def _communication(rows: Sequence[CommunicationTime], limit: int, said: list[str]) -> list[dict[str, Any]]:
+    if len(rows) > limit:
+        said.append(f"Of {len(rows):,} rows of communication the {limit:,} least covered are listed.")
+    keep = _kept([row.exposed_ms for row in rows], limit)
+    return [msgspec.to_builtins(rows[i]) for i in range(len(rows)) if i in keep]
 
 
 def _ranks(ranks: Sequence[Rank], limit: int, said: list[str]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def leaves(node: Node) -> int:
 def rows(layers: Sequence[LayerTime], top: int = 8) -> list[TreeRow]:
     """Rows of the tree in module order: of each container the `top` largest parts, the rest as one sum.
 
-    A container under 2 % of the step is shown closed; so are, of siblings of one type, all but the largest.
+    A container under 2 % of the step is shown closed; so are, of siblings made alike, all but the largest.
     """
     out: list[TreeRow] = []
     tops = grow(layers)
@@ -117,13 +117,17 @@ def _level(nodes: Sequence[Node], depth: int, top: int) -> Iterator[TreeRow | tu
 
 
 def _repeats(nodes: Sequence[Node]) -> set[int]:
-    """Of siblings with children and one type, `id` of all but the largest."""
-    best: dict[str, Node] = {}
-    inner = [node for node in nodes if node.children]
-    for node in inner:
-        if node.time.type not in best or _total(node) > _total(best[node.time.type]):
-            best[node.time.type] = node
-    return {id(node) for node in inner if best[node.time.type] is not node}
+    """Of siblings made alike (type, names and types of children), `id` of all but the largest."""
+    best: dict[tuple[str, ...], Node] = {}
+    inner = [(node, _make(node)) for node in nodes if node.children]
+    for node, make in inner:
+        if make not in best or _total(node) > _total(best[make]):
+            best[make] = node
+    return {id(node) for node, make in inner if best[make] is not node}
+
+
+def _make(node: Node) -> tuple[str, ...]:
+    return node.time.type, *(f"{child.label}:{child.time.type}" for child in node.children)
 
 
 def _total(node: Node) -> float:

@@ -57,6 +57,11 @@ def wrap(text: str, width: int, indent: int = 0, first: int = 0) -> list[str]:
     return [*out, " " * lead + current] if current or not out else out
 
 
+def wrapped(text: str, width: int, indent: int, style: str = "", first: int | None = None) -> list[Line]:
+    """The same as lines of one style; `first` is `indent` where it is not given."""
+    return [[(part, style)] for part in wrap(text, width, indent, indent if first is None else first)]
+
+
 def _pieces(words: Iterable[str], width: int) -> Iterable[str]:
     for word in words:
         rest = word

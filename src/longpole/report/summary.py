@@ -10,7 +10,7 @@ from longpole.report.figures import byte_size, count, decimals_for, known, ms, n
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from longpole.analysis.study import Gap, PhaseTime, Rank, Study
+    from longpole.analysis.study import Answer, Gap, PhaseTime, Rank, Study
 
 UNEVEN = 0.05  # mean and median further apart than this are both worth saying
 
@@ -113,6 +113,24 @@ def phase_note(study: Study, phase: PhaseTime, decimals: int | None) -> str:
     return sites[0].where if sites else ""
 
 
+ANSWERS = {"yes": "Yes", "no": "No", "partly": "Partly", "not known": "Not known"}
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer in a word and its sentence, where the sentence does not begin with such a word itself."""
+    word = ANSWERS.get(answer.answer, answer.answer)
+    if not answer.sentence or answer.sentence.partition(":")[0] in {*ANSWERS.values(), "Mostly"}:
+        return answer.sentence or word
+    return f"{word}: {answer.sentence}"
+
+
+def probe_text(share: float) -> str:
+    """What the deepest level cost its own steps; less than nothing is noise, and said to be."""
+    if share < 0:
+        return f"What the deepest level cost its own steps is less than the noise ({percent(share)})."
+    return f"The deepest level added {percent(share)} to its own steps; it is taken off."
+
+
 def doubts(study: Study) -> list[str]:
     """What is not explained, what measuring cost, and every warning: whole sentences."""
     step, counts = study.step, study.run.steps
@@ -120,8 +138,8 @@ def doubts(study: Study) -> list[str]:
     if step.residual_ms is not None and known(step.residual_ms) and abs(step.residual_ms) >= 0.0005:
         part = f" ({percent(1 - step.accounted_share)} of the step)" if step.accounted_share is not None else ""
         out.append(f"Nobody claims {ms(step.residual_ms)}{part}.")
-    if known(step.profiled_probe_share):
-        out.append(f"The deepest level added {percent(step.profiled_probe_share)} to its own steps; it is taken off.")
+    if step.profiled_probe_share is not None and known(step.profiled_probe_share):
+        out.append(probe_text(step.profiled_probe_share))
     if counts.set_aside > 0:
         out.append(f"Set aside as hiccups: {counts.set_aside} of {counts.measured} measured steps.")
     if study.run.stopped not in {"window", "script end"}:
@@ -149,6 +167,15 @@ def memory_items(study: Study) -> list[str]:
         ("saved for backward", memory.saved_bytes),
     )
     return [f"{name} {byte_size(value)}" for name, value in named if value is not None]
+
+
+def rank_sentences(study: Study) -> list[str]:
+    """How the ranks compare: what analysis says of them all, then of those that hold up others or differ."""
+    report = study.rank_report
+    if report is None:
+        return []
+    every = [*report.sentences, *(x.sentence for x in report.stragglers), *(x.sentence for x in report.odd)]
+    return list(dict.fromkeys(said for said in every if said))
 
 
 def chosen_ranks(ranks: Sequence[Rank], top: int) -> list[Rank]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from longpole.report import layertree, summary
+from longpole.report import devicelines, layertree, summary
 from longpole.report.figures import (
     byte_size,
     clean,
@@ -24,14 +24,14 @@ from longpole.report.figures import (
     percent,
     shorten,
 )
-from longpole.report.lines import Column, Line, bar, fit, plain, table, wrap
+from longpole.report.lines import Column, Line, bar, fit, plain, table, wrap, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from longpole.analysis.study import LayerTime, PhaseTime, Rank, Study
+    from longpole.analysis.study import LayerTime, PhaseTime, Study
 
 NARROWEST, WIDEST = 60, 132
 PHASE_STYLES = {
@@ -94,11 +94,14 @@ def screen(
         lambda: _op_classes(study, wide, top),
         lambda: _unclassified(study, wide, top),
         lambda: _layers(study, wide, top) if layers else [],
-        lambda: _ranks(study, wide, len(study.ranks) if ranks else top),
-        lambda: _gaps(study, wide),
+        lambda: devicelines.ranks(study, wide, len(study.ranks) if ranks else top),
+        lambda: devicelines.gaps(study, wide),
+        lambda: devicelines.compared(study, wide),
+        lambda: devicelines.communication(study, wide, top),
+        lambda: devicelines.critical_path(study, wide),
         lambda: _memory(study, wide),
         lambda: _doubts(study, wide),
-        lambda: [line for text in more for line in _wrapped(text, wide, 2)],
+        lambda: [line for text in more for line in wrapped(text, wide, 2)],
     ]
     out: list[Line] = []
     for section in sections:
@@ -112,14 +115,10 @@ def text_report(study: Study, width: int = 100, *, layers: bool = True, top: int
     return "\n".join(plain(line) for line in screen(study, width, layers=layers, top=top, ranks=True)) + "\n"
 
 
-def _wrapped(text: str, width: int, indent: int, style: str = "", first: int | None = None) -> list[Line]:
-    return [[(part, style)] for part in wrap(text, width, indent, indent if first is None else first)]
-
-
 def _headline(study: Study, width: int) -> list[Line]:
-    lines = _wrapped(summary.subject(study), width, 2, "dim", first=0)
+    lines = wrapped(summary.subject(study), width, 2, "dim", first=0)
     said = study.headline or "What takes longest is not known: no step was measured."
-    return lines + _wrapped(said, width, 2, "bold", first=0)
+    return lines + wrapped(said, width, 2, "bold", first=0)
 
 
 def _step(study: Study, width: int) -> list[Line]:
@@ -134,7 +133,7 @@ def _step(study: Study, width: int) -> list[Line]:
             current = current + ("" if current.endswith("  ") else "    ") + text
     lines.append([(current, "")])
     said = summary.uneven(study)
-    return lines + (_wrapped(said, width, 14, "dim") if said else [])
+    return lines + (wrapped(said, width, 14, "dim") if said else [])
 
 
 def _phases(study: Study, width: int, blocks: bool) -> list[Line]:
@@ -161,7 +160,9 @@ def _with_note(line: Line, note: str, phase: PhaseTime, width: int) -> list[Line
         return [line]
     room = width - cell_len(plain(line)) - 3
     if cell_len(note) > room and (phase.note or phase.phase == "backward"):
-        return [line, *_wrapped(note, width, 14, "dim")]
+        return [line, *wrapped(note, width, 14, "dim")]
+    if cell_len(note) > room:  # of a place, the file and the line say more than the folders
+        note = note.rpartition("/")[2]
     return [[*line, ("   " + shorten(note, room), "dim")]] if room >= 12 else [line]
 
 
@@ -173,7 +174,7 @@ def _answers(study: Study, width: int) -> list[Line]:
     out: list[Line] = []
     for text, answer in zip(asked, study.answers, strict=True):
         left = wrap(text, column) or [""]
-        right = wrap(answer.sentence or answer.answer, width - column - 4) or [""]
+        right = wrap(summary.answer_text(answer), width - column - 4) or [""]
         for i in range(max(len(left), len(right))):
             question, said = left[i] if i < len(left) else "", right[i] if i < len(right) else ""
             out.append([("  " + fit(question, column) + "  ", ""), (said, ANSWER_STYLES.get(answer.answer, ""))])
@@ -188,8 +189,8 @@ def _findings(study: Study, width: int, top: int) -> list[Line]:
             if known(finding.saving_ms)
             else " What it saves is not known"
         )
-        out += _wrapped(f"- {finding.sentence}{saving} (confidence: {finding.confidence}).", width, 4, first=2)
-        out += _wrapped(f"try: {finding.try_}", width, 6, "dim", first=4) if finding.try_ else []
+        out += wrapped(f"- {finding.sentence}{saving} (confidence: {finding.confidence}).", width, 4, first=2)
+        out += wrapped(f"try: {finding.try_}", width, 6, "dim", first=4) if finding.try_ else []
     if len(study.findings) > top:
         out.append([(f"  + {len(study.findings) - top} more", "dim")])
     return [[("  What would make it faster", "bold")], *out] if out else []
@@ -235,7 +236,7 @@ def _unclassified(study: Study, width: int, top: int) -> list[Line]:
     part = f", {percent(total / whole)}" if whole else ""
     names = ", ".join(f"{clean(name, 60)} {ms(time)}" for name, time in found[:top])
     more = f", + {len(found) - top} more" if len(found) > top else ""
-    return _wrapped(f"Of no known kind ({ms(total)}{part}): {names}{more}", width, 4, first=2)
+    return wrapped(f"Of no known kind ({ms(total)}{part}): {names}{more}", width, 4, first=2)
 
 
 LAYER_HEADINGS = ("forward", "in grad", "wt grad", "recomp", "optim", "total", "share", "saved", "FLOPs")
@@ -243,7 +244,7 @@ LAYER_HEADINGS = ("forward", "in grad", "wt grad", "recomp", "optim", "total", "
 
 def _layers(study: Study, width: int, top: int) -> list[Line]:
     if not study.layers:
-        return _wrapped("No layer is known.", width, 2)
+        return wrapped("No layer is known.", width, 2)
     places = decimals_for(summary.whole_ms(study))
     rows = [_layer_cells(row, places + 1) for row in layertree.rows(study.layers, top)]
     columns = [Column("layer (ms a step)", figures=False, stretch=True), *map(Column, LAYER_HEADINGS)]
@@ -260,7 +261,7 @@ def _layer_cells(row: layertree.TreeRow, places: int) -> list[str]:
     t = row.time
     times = [t.forward_ms, *_gradients(t), t.optimizer_ms, t.total_ms]
     cells = [number(value, places) if known(value) else "–" for value in times]
-    cells.insert(3, _part(t.recompute_ms, places))
+    cells.insert(3, _part(t.recompute_ms, places) if t.recompute_ms else "")
     saved = byte_size(t.saved_bytes) if t.saved_bytes is not None else ""
     return [label, *cells, percent(t.share), saved, count(t.flops) if known(t.flops) else ""]
 
@@ -269,51 +270,10 @@ def _gradients(t: LayerTime) -> tuple[float | None, float | None]:
     return t.input_grad_ms, t.weight_grad_ms
 
 
-RANK_HEADINGS = ("busy", "idle", "compute", "comm", "exposed", "copies")
-
-
-def _ranks(study: Study, width: int, top: int) -> list[Line]:
-    if not study.ranks:
-        return []
-    chosen = summary.chosen_ranks(study.ranks, max(top, 1))
-    columns = [
-        Column("rank"),
-        Column("device", figures=False, stretch=True),
-        Column("span"),
-        *map(Column, RANK_HEADINGS),
-    ]
-    lines = table(columns, [_rank_cells(rank) for rank in chosen], width)
-    if len(chosen) < len(study.ranks):
-        said = f"{len(chosen)} of {len(study.ranks)} ranks: the least busy and the busiest; --ranks shows all."
-        lines += _wrapped(said, width, 2, "dim")
-    for note in sorted({rank.note for rank in chosen if rank.note})[:4]:
-        lines += _wrapped(note, width, 4, "dim", first=2)
-    return lines
-
-
-def _rank_cells(rank: Rank) -> list[str]:
-    name = "–" if rank.rank is None else str(rank.rank)
-    t = rank.timeline
-    if t is None:
-        return [name, clean(rank.device or ""), "–", *["–"] * len(RANK_HEADINGS)]
-    parts = (t.busy, t.idle, t.compute, t.communication, t.exposed_communication, t.memory_copy)
-    return [name, clean(rank.device or ""), ms(t.span_ms), *(percent(part.share) for part in parts)]
-
-
-def _gaps(study: Study, width: int) -> list[Line]:
-    gaps = summary.gaps_by_cause(study.ranks)
-    if not gaps:
-        return []
-    rows = [[clean(cause), ms(time), percent(share), number(n, 0), clean(why)] for cause, time, share, n, why in gaps]
-    columns = [Column("idle because of", figures=False), Column("time"), Column("share"), Column("gaps")]
-    heading = "mean of the ranks" if len(study.ranks) > 1 else ""
-    return table([*columns, Column(heading, figures=False, stretch=True)], rows, width)
-
-
 def _memory(study: Study, width: int) -> list[Line]:
     items = summary.memory_items(study)
-    return _wrapped("memory: " + " · ".join(items), width, 4, first=2) if items else []
+    return wrapped("memory: " + " · ".join(items), width, 4, first=2) if items else []
 
 
 def _doubts(study: Study, width: int) -> list[Line]:
-    return [line for text in summary.doubts(study) for line in _wrapped(f"* {text}", width, 4, "dim", first=2)]
+    return [line for text in summary.doubts(study) for line in wrapped(f"* {text}", width, 4, "dim", first=2)]
