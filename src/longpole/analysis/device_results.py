@@ -37,8 +37,8 @@ class ClockOffset(msgspec.Struct):
 
 class PhasePart(msgspec.Struct):
     phase: str
-    ms: float
-    idle_ms: float  # of `ms`, its device had nothing to do: the host had not launched it yet
+    ms: float  # more than in the middle of the other ranks; it may be less
+    idle_ms: float  # of `ms`, idle before work of the phase: its host launched it late
 
 
 class RankFigures(msgspec.Struct):
@@ -59,7 +59,7 @@ class RankFigures(msgspec.Struct):
     transfer_ms: float | None = None  # inside collectives, after all had arrived; a step
     last: int = 0  # collectives in which it arrived last
     caused_ms: float | None = None  # what the others waited for it on average; a step
-    before_arriving: list[PhasePart] = []  # what it did while the others waited for it; a step
+    before_arriving: list[PhasePart] = []  # where it lost the time, between one collective and the next; a step
     caused_by_step: dict[str, float] = {}  # step -> ms that the others waited for it on average
 
 
