@@ -67,10 +67,11 @@ def _html(found: Study, trace: Trace, places: Places) -> None:
     if places.html is not None:
         from longpole.report.html import page
 
-        _write(places.html, page(found, trace))
+        write_text(places.html, page(found, trace))
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Raises LongpoleError where the place cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

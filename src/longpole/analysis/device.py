@@ -1,0 +1,170 @@
+"""The study of traces from devices, and of trace files of hosts: where the steps of one or many ranks went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.device_answers import answers, findings, headline
+from longpole.analysis.device_attribution import Attribution, attribute
+from longpole.analysis.device_gap_table import gap_table
+from longpole.analysis.device_gaps import Gaps, find_gaps
+from longpole.analysis.device_parts import Whole, communication_total, merged, parts_of
+from longpole.analysis.device_steps import Turns, turns_of
+from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
+from longpole.analysis.study import Memory, Rank, RankStep, Run, Spread, Step, StepCounts, StepSample, Study
+from longpole.analysis.timeline import device_window, timeline
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from longpole.analysis.device_exclusive import Pieces
+    from longpole.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class OneRank:
+    """What is known of one trace before ranks are put together."""
+
+    trace: Trace
+    turns: Turns
+    attribution: Attribution
+    whole: Whole
+    rank: Rank
+
+
+def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
+    """The study of the traces of one run, one a rank; `step` (as the trace numbers it) narrows it to one step.
+
+    Times are of the mean step: phases, op classes and ops each sum to it. With several ranks, parts are the mean
+    over ranks. Raises LongpoleError where there is no trace or no such step.
+    """
+    if not traces:
+        raise LongpoleError("no trace to study; give a trace file, or a folder of them")
+    ranks = [_one_rank(trace, step) for trace in traces]
+    whole = merged([rank.whole for rank in ranks])
+    first = ranks[0]
+    unit = "step" if first.turns.has_steps else "recording"
+    types = {path: kind for rank in ranks for path, kind in _types(rank.attribution).items()}
+    return Study(
+        headline=headline(whole, unit),
+        run=_run(ranks),
+        step=_step(ranks),
+        phases=phase_times(whole),
+        layers=layer_times(whole, types),
+        op_classes=op_class_times(whole),
+        ops=op_times(whole),
+        memory=_memory(ranks),
+        answers=answers(whole, unit, first.attribution.why_no_layers),
+        findings=findings(whole),
+        ranks=[rank.rank for rank in ranks],
+    )
+
+
+def _one_rank(trace: Trace, step: int | None) -> OneRank:
+    pieces, found = attribute(trace)
+    turns = turns_of(trace, found.early, step)
+    windows = [turn.window for turn in turns.kept]
+    whole_window = device_window(trace)
+    gaps = None
+    if whole_window is not None:
+        low = min(whole_window[0], *(low for low, _ in windows))
+        high = max(whole_window[1], *(high for _, high in windows))
+        gaps = find_gaps(trace, pieces, found.host_phase, low, high)
+    whole = Whole(
+        parts=parts_of(trace, pieces, found, windows, gaps),
+        step_ms=sum(high - low for low, high in windows) / len(windows) / 1e6,
+        communication_ms=communication_total(pieces, windows) if gaps is not None else 0.0,
+        has_device=gaps is not None,
+    )
+    return OneRank(trace, turns, found, whole, _rank(trace, turns, pieces, found, gaps))
+
+
+def _rank(trace: Trace, turns: Turns, pieces: Pieces, found: Attribution, gaps: Gaps | None) -> Rank:
+    steps = turns.all if turns.has_steps else []
+    return Rank(
+        rank=trace.info.rank,
+        device=trace.info.device,
+        timeline=timeline(trace),
+        steps=[
+            RankStep(turn.index, (turn.window[1] - turn.window[0]) / 1e6, timeline(trace, turn.window))
+            for turn in steps
+        ],
+        gaps=gap_table(trace, found, gaps) if gaps is not None else [],
+        note="" if pieces.row.size else "Nothing was recorded on this rank.",
+    )
+
+
+def _types(found: Attribution) -> dict[str, str]:
+    return dict(zip(found.layers, found.layer_types, strict=True))
+
+
+def _run(ranks: Sequence[OneRank]) -> Run:
+    info = ranks[0].trace.info
+    turns = ranks[0].turns
+    warnings = [sentence for rank in ranks for sentence in (*rank.trace.info.warnings, *rank.turns.notes)]
+    why = ranks[0].attribution.why_no_layers
+    kept = len(turns.kept) if turns.has_steps else 0
+    return Run(
+        script=info.script,
+        argv=list(info.argv),
+        device=info.device,
+        framework=info.framework,
+        world_size=info.world_size,
+        steps=StepCounts(seen=len(turns.all) if turns.has_steps else 0, measured=kept),
+        stopped=info.stopped,
+        source=info.source,
+        warnings=list(dict.fromkeys([*warnings, *([why] if why else []), *_cost_of_stacks(ranks)])),
+        facts=dict(info.facts),
+    )
+
+
+def _cost_of_stacks(ranks: Sequence[OneRank]) -> list[str]:
+    """Recording every Python call slows the host, and with it the launches."""
+    from longpole.trace import Kind
+
+    if any(np.any(rank.trace.events.kind == Kind.PYTHON) for rank in ranks):
+        return ["Python calls were recorded, which slows the host: unrecorded, it launches faster and waits less."]
+    return []
+
+
+def _step(ranks: Sequence[OneRank]) -> Step:
+    """Step times of all ranks together: the mean is of ranks' means, which the parts sum to."""
+    times = [[turn.ms for turn in rank.turns.kept] for rank in ranks]
+    flat = np.array([value for one in times for value in one])
+    low, high = _interval(flat)
+    kept = {id(turn) for turn in ranks[0].turns.kept}
+    return Step(
+        wall_ms=Spread(
+            median=float(np.median(flat)),
+            low=low,
+            high=high,
+            n=len(flat),
+            mean=sum(float(np.mean(one)) for one in times) / len(times),
+        ),
+        samples=[
+            StepSample(turn.index, turn.ms, "measured" if id(turn) in kept else "set aside")
+            for turn in ranks[0].turns.all
+        ],
+    )
+
+
+def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """95 % interval of the median by order statistics (binomial, p = 1/2); None for fewer than six values."""
+    count = len(values)
+    if count < 6:
+        return None, None
+    ranked = np.sort(values)
+    reach = 0.98 * np.sqrt(count)
+    first = int(np.floor((count - 1) / 2 - reach))
+    last = int(np.ceil((count - 1) / 2 + reach))
+    return float(ranked[max(first, 0)]), float(ranked[min(last, count - 1)])
+
+
+def _memory(ranks: Sequence[OneRank]) -> Memory:
+    """The most that any rank's device had allocated, where allocations were recorded."""
+    totals = [int(rank.trace.memory.total_allocated.max()) for rank in ranks if len(rank.trace.memory.total_allocated)]
+    return Memory(peak_bytes=max(totals) if totals and max(totals) > 0 else None)

@@ -1,0 +1,159 @@
+"""In which phase of the step each host event is, and with it the device work that it launches.
+
+What a name states counts for everything inside; what no name states follows from order: before the next
+backward pass is forward, from the first loss on is loss, and norms between backward and optimizer are clipping.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.device_marks import LOSS_OP, MODULE, NORM_OP, STEP_MARK, UPDATE, matching, phases_by_name
+from longpole.analysis.device_tree import inherit
+from longpole.trace import DEVICE_WORK, Kind, Phase
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from longpole.trace import Trace
+
+MOST = 0.5  # share of a thread's time in backward nodes that makes it a backward thread
+NEVER = np.iinfo(np.int64).max
+WORKING = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
+
+
+def host_phases(trace: Trace) -> NDArray[np.int64]:
+    """Phase of each row of a host thread; NOBODY where nothing tells, and for rows that are not on the host."""
+    events = trace.events
+    stated = phases_by_name(trace)
+    phase = inherit(stated, events.parent)
+    backward = _backward_rows(trace, phase)
+    phase[backward] = Phase.BACKWARD
+    silent = phase < 0
+    in_module = _in_modules(trace)
+    phase[silent & in_module] = Phase.FORWARD
+    _by_order(trace, phase)
+    _losses(trace, phase)
+    phase[phase < 0] = Phase.NOBODY
+    return phase
+
+
+def _in_modules(trace: Trace) -> NDArray[np.bool_]:
+    own = np.full(len(trace.events), -1, dtype=np.int64)
+    own[matching(trace, MODULE, (Kind.PYTHON,))] = 1
+    return inherit(own, trace.events.parent) == 1
+
+
+def _backward_rows(trace: Trace, phase: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Rows of threads that do nothing but backward passes: between nodes they work for backward, too."""
+    events = trace.events
+    top = np.flatnonzero((events.parent < 0) & np.isin(events.kind, WORKING))
+    lanes = len(trace.lanes)
+    time = events.duration_ns[top].astype(np.float64)
+    whole = np.bincount(events.lane[top], weights=time, minlength=lanes)
+    part = np.bincount(events.lane[top], weights=time * (phase[top] == Phase.BACKWARD), minlength=lanes)
+    # A thread with steps or updates on it trains; backward on a CPU runs on that thread itself.
+    marked = set(events.lane[matching(trace, STEP_MARK, (Kind.OP, Kind.ANNOTATION))].tolist())
+    marked |= set(events.lane[phase == Phase.OPTIMIZER].tolist())
+    mine = [lane for lane in np.flatnonzero(part > MOST * whole).tolist() if lane not in marked]
+    return np.flatnonzero(np.isin(events.lane, mine) & np.isin(events.kind, (*WORKING, Kind.ANNOTATION)))
+
+
+def _by_order(trace: Trace, phase: NDArray[np.int64]) -> None:
+    """Fills rows that no name speaks for: forward before a backward pass, clipping between it and the update."""
+    events = trace.events
+    rows = np.flatnonzero((phase < 0) & np.isin(events.kind, WORKING))
+    differentiated = (events.sequence >= 0) & (phase < 0)
+    phase[inherit(np.where(differentiated, 1, -1).astype(np.int64), events.parent) == 1] = Phase.FORWARD
+    backward = np.sort(events.start_ns[phase == Phase.BACKWARD])
+    if not len(backward):
+        return
+    update = np.sort(events.start_ns[_updates(trace)])
+    times = events.start_ns[rows]
+    to_backward, to_update = _next(backward, times), _next(update, times)
+    steps = np.sort(events.start_ns[matching(trace, STEP_MARK, (Kind.OP, Kind.ANNOTATION))])
+    to_step = _next(steps, times)
+    open_ = phase[rows] < 0
+    phase[rows[open_ & (to_backward < np.minimum(to_update, to_step))]] = Phase.FORWARD
+    norms = np.sort(events.start_ns[matching(trace, NORM_OP, (Kind.OP,))])
+    clips = (_last(norms, times) > _last(backward, times)) & (to_update < np.minimum(to_backward, to_step))
+    phase[rows[clips & ~_reads_back(trace, rows)]] = Phase.CLIP
+
+
+def _updates(trace: Trace) -> NDArray[np.intp]:
+    return matching(trace, UPDATE, (Kind.OP, Kind.ANNOTATION, Kind.PYTHON))
+
+
+def _reads_back(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Rows in a read of a value by the host (logging of the norm, say)."""
+    own = np.full(len(trace.events), -1, dtype=np.int64)
+    names = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero"}
+    own[[row for row in trace.events.rows_of(Kind.OP).tolist() if trace.name_of(row) in names]] = 1
+    return inherit(own, trace.events.parent)[rows] == 1
+
+
+def _losses(trace: Trace, phase: NDArray[np.int64]) -> None:
+    """Forward work from the first op of a loss on is the loss, up to the backward pass."""
+    events = trace.events
+    losses = matching(trace, LOSS_OP, (Kind.OP,))
+    losses = losses[phase[losses] == Phase.FORWARD]
+    starts = np.sort(events.start_ns[losses])
+    borders = np.sort(np.r_[events.start_ns[phase == Phase.BACKWARD], events.start_ns[_updates(trace)]])
+    rows = np.flatnonzero((phase == Phase.FORWARD) & np.isin(events.kind, WORKING))
+    if not len(starts) or not len(borders):
+        phase[losses] = Phase.LOSS
+        return
+    times = events.start_ns[rows]
+    last = _last(starts, times)
+    phase[rows[(last >= 0) & (last > _last(borders, times))]] = Phase.LOSS
+
+
+def _next(times: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of sorted `times` later than each of `after`."""
+    return np.r_[times, NEVER][np.searchsorted(times, after, side="right")]
+
+
+def _last(times: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last of sorted `times` no later than each of `until`; -1 where there is none."""
+    return np.r_[np.int64(-1), times][np.searchsorted(times, until, side="right")]
+
+
+def device_phases(trace: Trace, host: NDArray[np.int64], communicating: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Phase of each row of device work, -1 elsewhere; `communicating` says which rows are communication.
+
+    Work launched before the recording began has no launch: where its neighbours on the stream agree it has
+    their phase, for a stream works in the order of launches.
+    """
+    events = trace.events
+    phase = np.full(len(events), -1, dtype=np.int64)
+    rows = events.rows_of(*DEVICE_WORK)
+    launched = rows[events.launch[rows] >= 0]
+    phase[launched] = host[events.launch[launched]]
+    for lane in np.unique(events.lane[rows]).tolist():
+        mine = rows[events.lane[rows] == lane]
+        phase[mine] = _between_neighbours(phase[mine])
+    rows_in = _copies_in(trace, rows)
+    movable = np.isin(phase[rows_in], (Phase.NOBODY, Phase.FORWARD, Phase.DATA, Phase.OTHER))
+    phase[rows_in[movable]] = Phase.TRANSFER
+    phase[rows[communicating[rows]]] = Phase.COMMUNICATION
+    return phase
+
+
+def _between_neighbours(phase: NDArray[np.int64]) -> NDArray[np.int64]:
+    known = np.flatnonzero(phase >= 0)
+    if not len(known):
+        return np.full(len(phase), int(Phase.NOBODY), dtype=np.int64)
+    place = np.searchsorted(known, np.arange(len(phase)))
+    before, after = known[np.maximum(place - 1, 0)], known[np.minimum(place, len(known) - 1)]
+    same = (phase[before] == phase[after]) & (place > 0) & (place < len(known))
+    return np.where(phase >= 0, phase, np.where(same, phase[before], int(Phase.NOBODY)))
+
+
+def _copies_in(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Copies from the host to a device."""
+    copies = rows[trace.events.kind[rows] == Kind.MEMCPY]
+    names = trace.events.name[copies]
+    inward = [c for c in np.unique(names).tolist() if "HtoD" in trace.text(c) or "HostToDevice" in trace.text(c)]
+    return copies[np.isin(names, inward)]

@@ -1,0 +1,97 @@
+"""The turns that a study is of: steps as the device sees them, or the whole recording where there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.rhythm import device_windows, find_steps
+from longpole.analysis.timeline import device_window
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from longpole.trace import Trace
+
+FEW = 3  # steps: of fewer, none is left out
+UNUSUAL = 1.1  # times the median: a first step longer than this was not alone on the device
+FOREIGN = 0.02  # share of the first step that work of before the recording takes
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step, ns of the trace's clock."""
+
+    index: int
+    window: tuple[int, int]
+
+    @property
+    def ms(self) -> float:
+        return (self.window[1] - self.window[0]) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """All steps, those that the study is of, and what must be said about the choice."""
+
+    all: list[Turn]
+    kept: list[Turn]
+    has_steps: bool
+    notes: list[str]
+
+
+def turns_of(trace: Trace, early: NDArray[np.bool_], step: int | None) -> Turns:
+    """Steps of a trace; `early` marks device work of before the recording, `step` picks one by its number.
+
+    Raises LongpoleError where there is no such step.
+    """
+    steps, why = find_steps(trace)
+    if device_window(trace) is not None:
+        steps = device_windows(trace, steps)
+    found = [Turn(one.index, (one.start_ns, one.end_ns)) for one in steps if one.end_ns > one.start_ns]
+    if step is not None:
+        return _one(found, step, why)
+    if not found:
+        return Turns([_recording(trace)], [_recording(trace)], has_steps=False, notes=[why])
+    kept, notes = _without_first(trace, found, early)
+    return Turns(found, kept, has_steps=True, notes=[why, *notes])
+
+
+def _one(found: Sequence[Turn], step: int, why: str) -> Turns:
+    chosen = [turn for turn in found if turn.index == step]
+    if not chosen:
+        there = f"the trace has steps {found[0].index} to {found[-1].index}" if found else "the trace has no steps"
+        raise LongpoleError(f"no step {step}: {there}")
+    return Turns(list(found), chosen, has_steps=True, notes=[f"Step {step} alone. {why}"])
+
+
+def _recording(trace: Trace) -> Turn:
+    """From the first device event to the last, or of the host where there is none; of an empty trace, 1 ns."""
+    window = device_window(trace)
+    events = trace.events
+    if window is None and len(events):
+        window = int(events.start_ns.min()), int(events.end_ns.max())
+    low, high = window or (0, 1)
+    return Turn(-1, (low, max(high, low + 1)))
+
+
+def _without_first(trace: Trace, found: list[Turn], early: NDArray[np.bool_]) -> tuple[list[Turn], list[str]]:
+    """Leaves out a first step in which the device still did work of before the recording."""
+    first, rest = found[0], found[1:]
+    rows = np.flatnonzero(early)
+    low, high = first.window
+    inside = np.minimum(trace.events.end_ns[rows], high) - np.maximum(trace.events.start_ns[rows], low)
+    foreign = int(np.maximum(inside, 0).sum()) / 1e6
+    usual = float(np.median([turn.ms for turn in rest])) if rest else 0.0
+    if len(found) < FEW or foreign < FOREIGN * first.ms or first.ms < UNUSUAL * usual:
+        return found, []
+    note = (
+        f"Step {first.index} is left out: it took {first.ms:.0f} ms against {usual:.0f} ms of the others, for the "
+        f"device had {foreign:.0f} ms of work from before the recording to do."
+    )
+    return rest, [note]
