@@ -22,8 +22,16 @@ const built = await build({
   write: false,
 });
 
+// The licences of what is bundled ask to go with it.
+const licences = ["preact", "uplot", "d3-hierarchy"].map((name) => {
+  const folder = join(here, "node_modules", name);
+  const { version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  return `${name} ${version}\n\n${readFileSync(join(folder, "LICENSE"), "utf8").trim()}\n`;
+});
+const files = [...built.outputFiles, { path: "LICENSES.txt", text: `page.js holds:\n\n${licences.join("\n\n")}` }];
+
 let stale = false;
-for (const file of built.outputFiles) {
+for (const file of files) {
   const name = file.path.split(/[\\/]/).pop();
   if (process.argv.includes("--check")) {
     let committed = "";

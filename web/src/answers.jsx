@@ -1,7 +1,7 @@
 // The questions with their answers, what would help, what is not certain, and under which conditions.
 import { useState } from "preact/hooks";
 import { bytes, known, ms, number, percent, words } from "./format.js";
-import { Section } from "./parts.jsx";
+import { Prose, Section } from "./parts.jsx";
 
 const SHOWN = { yes: "Yes", no: "No", partly: "Partly", "not known": "Not known" };
 const shownValue = (value) => (typeof value === "number" ? number(value) : typeof value === "string" ? value : JSON.stringify(value));
@@ -24,7 +24,9 @@ export function Answers({ answers }) {
             <span class={`badge badge-${Object.keys(SHOWN).indexOf(answer.answer)}`}>{SHOWN[answer.answer] ?? answer.answer}</span>
             <div>
               <h3>{answer.question}</h3>
-              <p>{rest(answer)}</p>
+              <p>
+                <Prose text={rest(answer)} />
+              </p>
               {Object.keys(answer.evidence).length > 0 && (
                 <details>
                   <summary>evidence</summary>
@@ -53,7 +55,9 @@ export function Findings({ findings }) {
       <ol class="findings">
         {findings.map((finding) => (
           <li>
-            <p>{finding.sentence}</p>
+            <p>
+              <Prose text={finding.sentence} />
+            </p>
             <p class="quiet">
               {known(finding.saving_ms) ? `saves up to ${ms(finding.saving_ms)} a step` : "what it saves is not known"} · confidence {finding.confidence}
             </p>
@@ -108,7 +112,9 @@ export function Doubts({ study, cut }) {
     <Section id="doubts" title="What is not certain">
       <ul class="doubts">
         {[...said, ...run.warnings, ...cut].map((sentence) => (
-          <li>{sentence}</li>
+          <li>
+            <Prose text={sentence} />
+          </li>
         ))}
       </ul>
     </Section>

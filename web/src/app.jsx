@@ -6,6 +6,7 @@ import { Communication, CriticalPath } from "./devices.jsx";
 import { Icicle } from "./icicle.jsx";
 import { Layers } from "./layers.jsx";
 import { OpClasses, Ops } from "./ops.jsx";
+import { Prose } from "./parts.jsx";
 import { PhaseBar } from "./phases.jsx";
 import { Ranks } from "./ranks.jsx";
 import { StepTimes } from "./steps.jsx";
@@ -27,7 +28,9 @@ function subject(run) {
 
 function Headline({ study }) {
   const said = study.headline || "What takes longest is not known: no step was measured.";
-  const [lead, rest] = said.startsWith("The long pole: ") ? ["The long pole", said.slice(15)] : ["", said];
+  const [lead, whole] = said.startsWith("The long pole: ") ? ["The long pole", said.slice(15)] : ["", said];
+  const end = whole.search(/\. \p{Lu}/u);
+  const [rest, more] = end > 0 ? [whole.slice(0, end + 1), whole.slice(end + 2)] : [whole, ""];
   return (
     <header class="top">
       <p class="subject">
@@ -37,7 +40,14 @@ function Headline({ study }) {
         ))}
       </p>
       {lead && <p class="lead">{lead}</p>}
-      <h1>{rest}</h1>
+      <h1>
+        <Prose text={rest} />
+      </h1>
+      {more && (
+        <p class="more">
+          <Prose text={more} />
+        </p>
+      )}
       <StepLine study={study} />
     </header>
   );

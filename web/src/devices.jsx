@@ -1,7 +1,7 @@
 // What devices wait for: how ranks compare, collectives, the critical path.
 import { useState } from "preact/hooks";
 import { bytes, count, ms, number, percent, words } from "./format.js";
-import { Section, SortHead, compare } from "./parts.jsx";
+import { Prose, Section, SortHead, compare } from "./parts.jsx";
 
 const PATH_HUES = { device: "forward", launch: "data", host: "transfer", gap: "idle", synchronization: "communication" };
 
@@ -74,7 +74,9 @@ export function CriticalPath({ study }) {
   ].filter(([, parts]) => parts.length);
   return (
     <Section id="critical-path" title="Critical path" aside={`${ms(path.path_ms)} of ${ms(path.window_ms)}${path.exact ? "" : "; some edges are only possible"}`}>
-      <p class="said">{path.sentence}</p>
+      <p class="said">
+        <Prose text={path.sentence} />
+      </p>
       <div class="phase-bar low" aria-hidden="true">
         {path.parts.map((part) => (
           <span class={`hue-${PATH_HUES[part.what] ?? "other"}`} style={{ flexGrow: Math.max(part.share || 0, 0), flexBasis: 0 }} />

@@ -59,6 +59,13 @@ export function Tip({ tip }) {
   );
 }
 
+// A sentence of analysis; what it sets in backquotes is a name.
+export function Prose({ text }) {
+  const parts = String(text).split("`");
+  if (parts.length % 2 === 0) return text;
+  return parts.map((part, i) => (i % 2 ? <code>{part}</code> : part));
+}
+
 export function Choice({ label, value, options, onChange }) {
   return (
     <div class="choice" role="group" aria-label={label}>

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { known, ms, number, percent } from "./format.js";
 import { rankSentences } from "./devices.jsx";
-import { Section, SortHead, compare } from "./parts.jsx";
+import { Prose, Section, SortHead, compare } from "./parts.jsx";
 
 const PARTS = [
   ["busy", "busy", "forward"],
@@ -31,7 +31,9 @@ export function Ranks({ study }) {
       {rankSentences(study).length > 0 && (
         <ul class="said">
           {rankSentences(study).map((sentence) => (
-            <li>{sentence}</li>
+            <li>
+              <Prose text={sentence} />
+            </li>
           ))}
         </ul>
       )}

@@ -16,6 +16,10 @@ export function StepTimes({ study }) {
   const width = useWidth2(holder, study.step.samples.length > 1);
   const scheme = useScheme();
   const samples = study.step.samples.filter((s) => known(s.ms));
+  // One slow first step must not press all others flat: what is far out is drawn at the edge, and said.
+  const values = samples.map((s) => s.ms).sort((a, b) => a - b);
+  const top = Math.min(values[values.length - 1], 3 * values[values.length >> 1]);
+  const far = samples.filter((s) => s.ms > top).length;
   const kinds = KINDS.filter(([kind]) => samples.some((s) => s.kind === kind));
   useEffect(() => {
     if (!width || samples.length < 2) return undefined;
@@ -30,19 +34,17 @@ export function StepTimes({ study }) {
       points: { show: true, size: 7, fill: colour(hue), stroke: colour("paper"), width: 1 },
       value: (_, v) => ms(v),
     }));
-    const values = samples.map((s) => s.ms);
-    const top = Math.max(...values) * 1.08;
     const plot = new uPlot(
       {
         width,
         height: 170,
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false } },
-        scales: { x: { time: false }, y: { range: [0, top] } },
-        axes: [{ ...axis, size: 24 }, { ...axis, size: 58, values: (_, ticks) => ticks.map((v) => number(v)) }],
+        scales: { x: { time: false }, y: { range: [0, top * 1.06] } },
+        axes: [{ ...axis, size: 24, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }, { ...axis, size: 58, values: (_, ticks) => ticks.map((v) => number(v)) }],
         series: [{}, ...series],
       },
-      [samples.map((s) => s.step), ...kinds.map(([kind]) => samples.map((s) => (s.kind === kind ? s.ms : null)))],
+      [samples.map((s) => s.step), ...kinds.map(([kind]) => samples.map((s) => (s.kind === kind ? Math.min(s.ms, top) : null)))],
       holder.current,
     );
     return () => plot.destroy();
@@ -59,6 +61,7 @@ export function StepTimes({ study }) {
               <span class={`dot hue-${hue}`} aria-hidden="true" /> {kind === "warmup" ? "warm-up" : kind}
             </li>
           ))}
+          {far > 0 && <li>{`${far} beyond ${ms(top)}, drawn at the edge`}</li>}
         </ul>
       }
     >

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longpole.trace import Interner, Kind, StepWindow, label
+from longpole.trace import Interner, Kind, Level, StepWindow, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,15 @@ MARK = "ProfilerStep#"
 
 
 def typical_step(trace: Trace) -> StepWindow | None:
-    """Of the steps measured deepest, the one of median length; the whole trace where it has no steps."""
+    """Of the steps that hold ops (else of those measured deepest) the one of median length.
+
+    The whole trace where it has no steps.
+    """
     steps = trace.steps or _marked_steps(trace)
     if steps:
-        deepest = max(step.level for step in steps)
-        ranked = sorted((s for s in steps if s.level == deepest), key=lambda s: s.end_ns - s.start_ns)
+        levels = {step.level for step in steps}
+        best = Level.OPS if Level.OPS in levels else max(levels)
+        ranked = sorted((s for s in steps if s.level == best), key=lambda s: s.end_ns - s.start_ns)
         return ranked[len(ranked) // 2]
     if not len(trace.events):
         return None
