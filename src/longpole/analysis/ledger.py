@@ -14,7 +14,7 @@ import numpy as np
 
 from longpole.analysis.segments import NOT_TRAINING, GapKey, Segment, marks_by_step, segments_of, steps_at
 from longpole.analysis.statistics import hiccups
-from longpole.trace import Level, Phase
+from longpole.trace import Level, Phase, label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ Where = tuple[Phase, str]  # a phase and a place in the source
 class Seen:
     """What samples saw, by segment of the step: counts of (phase, place)."""
 
-    gaps: Mapping[GapKey, Counter[Where]]
+    gaps: dict[GapKey, Counter[Where]]
     phases: Mapping[Phase, Counter[Where]]
 
 
@@ -58,6 +58,7 @@ def make_ledger(trace: Trace) -> Ledger:
     if not timed:
         raise ValueError("no measured step")
     seen = _seen(trace, cut)
+    _name_the_unseen(seen, cut, trace.info.facts)
     rows = np.array([_by_phase(cut[step.index], seen) for step in timed])
     walls = rows.sum(axis=1)
     regular = walls - rows[:, list(NOT_TRAINING)].sum(axis=1)
@@ -91,6 +92,16 @@ def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
                 phase = Phase(int(samples.flow[index])) or Phase.OTHER
                 gaps[segment.gap][phase, place] += 1
     return Seen(gaps, phases)
+
+
+def _name_the_unseen(seen: Seen, cut: Mapping[int, Sequence[Segment]], facts: Mapping[str, str]) -> None:
+    """A gap that no sample fell into is named by the marks at its ends, where their lines are known."""
+    gaps = {segment.gap for segments in cut.values() for segment in segments if segment.gap is not None}
+    for before, after in gaps - seen.gaps.keys():
+        ends = [facts.get(f"line of {label(phase)}") for phase in (before, after) if phase]
+        if ends and all(ends):
+            place = " and ".join(dict.fromkeys(end for end in ends if end))
+            seen.gaps[before, after][Phase.OTHER, f"{'between' if len(ends) > 1 else 'near'} {place}"] += 1
 
 
 def _by_phase(segments: Sequence[Segment], seen: Seen) -> NDArray[np.float64]:

@@ -77,6 +77,7 @@ def _run(trace: Trace, ledger: Ledger) -> Run:
     facts = dict(info.facts)
     parameters = facts.pop("parameters", None)
     model = facts.pop("model", None)
+    facts = {name: text for name, text in facts.items() if not name.startswith("line of ")}
     levels = [step.level for step in trace.steps]
     first = next((at for at, level in enumerate(levels) if level), len(levels))
     warnings = list(info.warnings)

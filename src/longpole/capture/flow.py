@@ -109,15 +109,16 @@ def phases_of_lines(
 ) -> dict[int, Phase]:
     """The phase of each line of the loop's function that its dataflow decides.
 
-    `marked` has the lines where marked calls were made, `graph_lines` those that made autograd nodes outside
-    of any module, `loss_lines` those of them that ran a loss op. Lines that decide nothing are absent.
+    `marked` has the lines where marked calls were made. Outside of any module, `loss_lines` ran loss ops that
+    made autograd nodes, and `graph_lines` other ops that did. Lines that decide nothing are absent.
     """
     forward = _at(statements, marked.get(Phase.FORWARD, frozenset()))
     backward = _at(statements, marked.get(Phase.BACKWARD, frozenset()))
     updates = _at(statements, marked.get(Phase.OPTIMIZER, frozenset()))
     before_forward = _slice(statements, forward)
     before_backward = _slice(statements, backward)
-    graph, loss = _at(statements, graph_lines), _at(statements, loss_lines)
+    graph = _at(statements, graph_lines)
+    loss = _at(statements, loss_lines) - graph
     found: dict[int, Phase] = {}
     for index, statement in enumerate(statements):
         phase = _phase(index, forward, before_forward, before_backward, graph, loss)
@@ -131,7 +132,7 @@ def _phase(
 ) -> Phase | None:
     if index in forward:
         return Phase.FORWARD
-    if index in before_forward and index not in graph:
+    if index in before_forward and index not in graph | loss:
         return Phase.DATA
     if index not in before_backward | before_forward:
         return None

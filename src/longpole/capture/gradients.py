@@ -121,9 +121,7 @@ class GradientMode(TorchDispatchMode):
         while frame is not None:
             if frame.f_code in self._loop_codes:
                 place = (frame.f_code, frame.f_lineno or 0)
-                self.graph_lines.add(place)
-                if is_loss:
-                    self.loss_lines.add(place)
+                (self.loss_lines if is_loss else self.graph_lines).add(place)
             frame = frame.f_back
 
     def _backward(self, node: Any, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

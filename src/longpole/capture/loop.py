@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from longpole.capture.flow import phases_of_lines, statements_of
-from longpole.trace.kinds import Phase
+from longpole.capture.frames import describe, is_ours
+from longpole.trace.kinds import Phase, label
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
-
-OURS = __name__.rpartition(".capture")[0]  # the package's own frames are nobody's training loop
 
 
 class Place(NamedTuple):
@@ -32,11 +31,6 @@ class LoopLevel:
     graph_lines: set[int] = field(default_factory=set[int])  # made autograd nodes outside of any module
     loss_lines: set[int] = field(default_factory=set[int])
     phases: dict[int, Phase] | None = None  # by dataflow, worked out when first asked
-
-
-def is_ours(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__", "")
-    return isinstance(name, str) and (name == OURS or name.startswith(OURS + "."))
 
 
 def is_torch(frame: FrameType) -> bool:
@@ -79,6 +73,13 @@ class LoopFinder:
 
     def codes(self) -> set[CodeType]:
         return {level.code for level in self.levels}
+
+    def mark_lines(self) -> dict[str, str]:
+        """Where in the innermost frame of the loop each phase was marked: `{"forward": "train.py:63"}`."""
+        if not self.levels:
+            return {}
+        level = self.levels[-1]
+        return {label(phase): describe(level.code, min(lines)) for phase, lines in level.lines.items()}
 
     def note_graph(self, graph: set[tuple[CodeType, int]], loss: set[tuple[CodeType, int]]) -> None:
         """Lines of the loop on which autograd nodes were made, from a step that saw every op."""

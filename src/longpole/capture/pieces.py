@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longpole.capture.sites import describe
+from longpole.capture.frames import describe
 from longpole.trace.build import Piece, events_piece
 from longpole.trace.kinds import Kind, NoGrad, Phase, label
 

@@ -255,6 +255,7 @@ class Recorder:
         self.builder.info = facts_of(self.builder.info, self._modules, self.stopped)
         if self._optimizers:
             self._note({"optimizer": "; ".join(self._optimizers.values()), **self._held})
+        self._note({f"line of {phase}": where for phase, where in self._loop.mark_lines().items()})
         self._note({"mark_ns": f"{mark_cost_ns():.0f}"})
 
     def _warn_once(self, sentence: str) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from longpole.capture.sites import user_place
+from longpole.capture.frames import user_place
 from longpole.trace.clock import monotonic_ns
 
 if TYPE_CHECKING:

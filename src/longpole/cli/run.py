@@ -171,7 +171,10 @@ def nothing_measured(session: Session) -> str:
         return f"measuring stopped: {recorder.failure}; the script went on"
     turns = len(recorder.builder.steps)
     if not turns:
-        return "no training step was seen: no optimizer stepped in this process; is this the script that trains?"
+        return (
+            "no training step was seen in this process: no optimizer stepped. Is this the script that trains? "
+            "Training in child processes is not followed; start them with torchrun -m longpole run"
+        )
     return (
         f"only {turns} step{'s' if turns != 1 else ''} were seen, all of them warm-up (--warmup "
         f"{recorder.options.warmup}); let the script train longer, or give a smaller --warmup"

@@ -8,10 +8,16 @@ import sysconfig
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from longpole.capture.loop import is_ours
-
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+
+OURS = __name__.rpartition(".capture")[0]  # the package's own frames are nobody's training loop
+
+
+def is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return isinstance(name, str) and (name == OURS or name.startswith(OURS + "."))
 
 
 def _library_folders() -> tuple[str, ...]:
