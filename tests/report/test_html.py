@@ -118,6 +118,14 @@ def test_a_page_of_long_random_names_stays_under_the_limit():
     assert len(page(study)) <= MOST_BYTES
 
 
+def test_any_number_of_warnings_fits():
+    study = gpt_study()
+    study.run.warnings = [f"warning {i} " + "x" * 500 for i in range(20_000)]
+    document = page(study)
+    assert len(document) <= MOST_BYTES
+    assert "Of 20,000 warnings the first 200 are shown." in data_of(document)["cut"]
+
+
 def test_ranks_are_thinned_evenly():
     data, said = cut(gpu_study(ranks=64, steps=100), Limits())
     assert [len(rank["steps"]) for rank in data["ranks"]] == [15] * 64

@@ -96,6 +96,9 @@ def test_attribution_adds_roles(tmp_path):
     document = written([trace], tmp_path / "a.json", [found])
     args = of(document, name="AddmmBackward0")[0]["args"]
     assert (args["phase"], args["layer"], args["role"]) == ("backward", "blocks.0.fc1", "weight_grad")
+    nothing = Concluded(*(np.full(count, -1) for _ in range(3)))
+    document = written([trace], tmp_path / "b.json", [nothing])
+    assert of(document, name="AddmmBackward0")[0]["args"] == {"External id": 13, "Sequence number": 5}
 
 
 def test_arrows_go_from_launch_to_kernel(document):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from longpole.analysis.device_results import CommunicationTime
     from longpole.analysis.study import LayerTime, OpTime, Rank, Study
 
-LONGEST_TEXT = 600
+LONGEST_TEXT, MOST_SENTENCES = 600, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,24 @@ def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
     data["communication"] = _communication(study.communication, limits.communication, said)
     for row in (*data["phases"], *data["layers"], *data["op_classes"], *data["ops"]):
         row.pop("samples", None)  # values of each step: for `compare`, and many
+    _shorten_lists(data, said)
     samples = data["step"]["samples"]
     if len(samples) > limits.samples:
         data["step"]["samples"] = _thinned(samples, limits.samples)
         said.append(f"Of {len(samples)} step times {len(data['step']['samples'])} are drawn, evenly chosen.")
     return short_texts(data), said
+
+
+def _shorten_lists(data: dict[str, Any], said: list[str]) -> None:
+    """Sentences and places, of which a study has few; a file from elsewhere may have any number."""
+    lists = {"warnings": data["run"], "answers": data, "findings": data}
+    for name, holder in lists.items():
+        if len(holder[name]) > MOST_SENTENCES:
+            said.append(f"Of {len(holder[name]):,} {name} the first {MOST_SENTENCES} are shown.")
+            holder[name] = holder[name][:MOST_SENTENCES]
+    data["run"]["facts"] = dict(list(data["run"]["facts"].items())[:MOST_SENTENCES])
+    for phase in data["phases"]:
+        phase["sites"] = sorted(phase["sites"], key=lambda site: -_size(site["ms"]))[:MOST_SENTENCES]
 
 
 def _kept(values: Sequence[float], limit: int) -> set[int]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from longpole.trace import Trace
 
 MOST_BYTES = 5_000_000
+LONGEST_PLAIN = 60_000  # of the text for browsers that run no script
 
 
 def page(study: Study, trace: Trace | None = None) -> str:
@@ -54,7 +55,7 @@ def _document(study: Study, data: dict[str, Any]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     title = escape(clean(f"{study.run.script or study.run.device or 'study'} · longpole", 120))
-    plain_report = escape(text_report(study)).encode("utf-8", "replace").decode("utf-8")
+    plain_report = escape(text_report(study)[:LONGEST_PLAIN]).encode("utf-8", "replace").decode("utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -47,11 +47,16 @@ NAMELESS_THREAD = 900_000_000
 
 
 class Attributed(Protocol):
-    """What analysis concluded of each event, an array each with as many rows as the event table."""
+    """What analysis concluded of each event, an array each with as many rows as the event table; -1 is nothing."""
 
-    phase: NDArray[Any]  # longpole.trace.kinds.Phase
-    layer: NDArray[Any]  # row of Trace.layers, -1 for none
-    role: NDArray[Any]  # longpole.trace.kinds.Role
+    @property
+    def phase(self) -> NDArray[Any]: ...  # longpole.trace.kinds.Phase
+
+    @property
+    def layer(self) -> NDArray[Any]: ...  # row of Trace.layers, -1 for none
+
+    @property
+    def role(self) -> NDArray[Any]: ...  # longpole.trace.kinds.Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +286,8 @@ class _Arguments:
                 "layer": trace.name_of(layer) if layer >= 0 else "",
             }
         else:
-            layer, phase, role = int(found.layer[row]), Phase(int(found.phase[row])), Role(int(found.role[row]))
+            layer = int(found.layer[row])
+            phase, role = Phase(max(int(found.phase[row]), 0)), Role(max(int(found.role[row]), 0))
             named = {
                 "phase": label(phase) if phase != Phase.NOBODY else "",
                 "layer": trace.layers[layer].path if layer >= 0 else "",
