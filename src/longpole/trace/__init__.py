@@ -4,6 +4,7 @@ from longpole.trace.events import EventTable, make_table, nest
 from longpole.trace.kinds import DEVICE_WORK, Kind, Level, NoGrad, OpClass, Phase, Role, label
 from longpole.trace.trace import (
     Collectives,
+    EventWaits,
     GradientOps,
     Interner,
     Lane,
@@ -20,6 +21,7 @@ __all__ = [
     "DEVICE_WORK",
     "Collectives",
     "EventTable",
+    "EventWaits",
     "GradientOps",
     "Interner",
     "Kind",

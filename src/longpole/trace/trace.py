@@ -125,6 +125,15 @@ class Collectives:
     message_bytes: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class EventWaits:
+    """Waits for an event recorded on a stream, where the trace has their arguments; `row` is a row of Kind.SYNC."""
+
+    row: NDArray[np.int32]
+    record: NDArray[np.int64]  # correlation of the call that recorded the event (`cudaEventRecord`); -1: not known
+    stream: NDArray[np.int64]  # the stream it was recorded on, as Lane.thread; -1: not known
+
+
 def _empty(*dtypes: type[Any]) -> list[NDArray[Any]]:
     return [np.empty(0, dtype) for dtype in dtypes]
 
@@ -149,6 +158,10 @@ def _no_collectives() -> Collectives:
     return Collectives(*_empty(np.int32, np.int32, np.int32, np.int32, np.int64))
 
 
+def _no_waits() -> EventWaits:
+    return EventWaits(*_empty(np.int32, np.int64, np.int64))
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """Recorded events of one rank."""
@@ -165,6 +178,7 @@ class Trace:
     saved_bytes: Mapping[int, int] = field(default_factory=dict[int, int])  # row of layers -> bytes held for backward
     memory: MemoryEvents = field(default_factory=_no_memory)
     collectives: Collectives = field(default_factory=_no_collectives)
+    waits: EventWaits = field(default_factory=_no_waits)
 
     def text(self, index: int) -> str:
         """The interned string, or "" for -1."""
