@@ -1,0 +1,342 @@
+"""The critical path of a step over host, device and ranks, and what it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.critical_edges import graph_of
+from longpole.analysis.critical_walk import Sort, walk
+from longpole.analysis.device_phases import host_phases
+from longpole.analysis.device_results import CriticalPath, PathPart
+from longpole.analysis.device_tree import innermost_at
+from longpole.analysis.ranks import names_of
+from longpole.analysis.skew import waits_of
+from longpole.analysis.timeline import communication_rows
+from longpole.cost.kernel_names import classify_kernel
+from longpole.trace import DEVICE_WORK, OpClass, Phase, label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from longpole.analysis.clock_alignment import Alignment
+    from longpole.analysis.critical_edges import Graph
+    from longpole.analysis.critical_walk import Path
+    from longpole.trace import Trace
+
+    Window = tuple[int, int]
+    Named = tuple[NDArray[np.int64], Callable[[int], str]]  # a code for each piece, and what a code is called
+    Namer = Callable[[int, "Pieces"], Named]
+
+TOP = 20
+WORDS: Mapping[Sort, str] = {
+    Sort.DEVICE: "device",
+    Sort.LAUNCH: "launch",
+    Sort.HOST: "host",
+    Sort.GAP: "gap",
+    Sort.SYNCHRONIZATION: "synchronization",
+}
+BETWEEN = (Sort.LAUNCH, Sort.GAP, Sort.SYNCHRONIZATION)
+UNNAMED = "nothing recorded"
+NO_EVENT = -100
+NO_LAYER = "no layer"
+LEAST_WAIT_NS = 1000  # shorter waits in collectives are not followed to another rank
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What each row of a trace's event table belongs to; -1 is nothing. Device rows and host rows both count."""
+
+    phase: NDArray[np.int64]  # longpole.trace.Phase
+    op_class: NDArray[np.int64]  # longpole.trace.OpClass
+    layer: NDArray[np.int64] | None = None  # place in `layers`
+    layers: Sequence[str] = ()
+
+
+def columns_of(trace: Trace) -> Columns:
+    """Phases by launch and op classes by kernel names, where no better attribution is at hand."""
+    events = trace.events
+    phase = host_phases(trace).astype(np.int64)
+    rows = events.rows_of(*DEVICE_WORK)
+    launch = events.launch[rows]
+    phase[rows] = np.where(launch >= 0, phase[np.maximum(launch, 0)], int(Phase.NOBODY))
+    op_class = np.full(len(events), int(OpClass.HOST), dtype=np.int64)
+    codes, which = np.unique(events.name[rows], return_inverse=True)
+    known = [classify_kernel(trace.text(code)) or OpClass.UNCLASSIFIED for code in codes.tolist()]
+    op_class[rows] = np.array(known, dtype=np.int64)[which.reshape(-1)] if len(rows) else op_class[rows]
+    op_class[communication_rows(trace)] = int(OpClass.COLLECTIVE)
+    return Columns(phase, op_class)
+
+
+def critical_path(trace: Trace, window: Window, columns: Columns | None = None) -> CriticalPath | None:
+    """The critical path within `window` (ns on the trace's clock): one step from `rhythm.device_windows`, say.
+
+    None for a trace without device work in the window.
+    """
+    return _study([trace], 0, window, [columns], {}, (0,))
+
+
+def critical_path_of_ranks(
+    traces: Sequence[Trace],
+    rank: int,
+    window: Window,
+    alignment: Alignment,
+    columns: Sequence[Columns | None] | None = None,
+) -> CriticalPath | None:
+    """The path that ends on `traces[rank]`, whose clock `window` is on: in a collective it goes on to the last rank.
+
+    Ranks whose clocks could not be aligned are not visited.
+    """
+    offsets = alignment.offset_ns
+    base = offsets[rank]
+    if base is None:
+        return critical_path(traces[rank], window, columns[rank] if columns else None)
+    moved = (window[0] + base, window[1] + base)
+    given = columns if columns is not None else [None] * len(traces)
+    arrivals = _arrivals(traces, alignment)
+    return _study(traces, rank, moved, given, arrivals, [offset or 0 for offset in offsets])
+
+
+def _arrivals(traces: Sequence[Trace], alignment: Alignment) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """For each kernel that waited in a collective: the last rank, its kernel, and when that arrived."""
+    place = [_places(trace) for trace in traces]
+    found: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for match in alignment.matches:
+        if any(alignment.offset_ns[member] is None for member in match.members):
+            continue
+        waits = waits_of(match, alignment, traces, [()] * len(traces))
+        start = alignment.shifted(match.start_ns[:, waits.place], match.members)
+        for index, column in zip(*np.nonzero(waits.wait_ns > LEAST_WAIT_NS), strict=True):
+            last = int(waits.last[column])
+            member, other = match.members[int(index)], match.members[last]
+            mine = int(place[member][match.row[index, waits.place[column]]])
+            theirs = int(place[other][match.row[last, waits.place[column]]])
+            found[member, mine] = (other, theirs, int(start[last, column]))
+    return found
+
+
+def _places(trace: Trace) -> NDArray[np.int64]:
+    rows = trace.events.rows_of(*DEVICE_WORK)
+    found = np.full(len(trace.events), -1, dtype=np.int64)
+    found[rows] = np.arange(len(rows))
+    return found
+
+
+def _study(
+    traces: Sequence[Trace],
+    rank: int,
+    window: Window,
+    columns: Sequence[Columns | None],
+    arrivals: Mapping[tuple[int, int], tuple[int, int, int]],
+    offsets: Sequence[int],
+) -> CriticalPath | None:
+    graphs = [graph_of(trace, offset) for trace, offset in zip(traces, offsets, strict=True)]
+    if not any(low < window[1] and high > window[0] for low, high in _spans(graphs[rank])):
+        return None
+    paths = [walk(graphs, rank, window, arrivals, possible=True)]
+    visited = sorted(set(paths[0].rank.tolist()))
+    why = sorted({text for index in visited for text in graphs[index].uncertain})
+    if why:
+        paths.append(walk(graphs, rank, window, arrivals, possible=False))
+        visited = sorted(set(visited) | set(paths[1].rank.tolist()))
+    filled = {index: columns[index] or columns_of(traces[index]) for index in visited}
+    pieces = [_pieces(path, traces, graphs, offsets) for path in paths]
+    return _result(paths, pieces, traces, filled, window, why)
+
+
+def _spans(graph: Graph) -> Iterable[Window]:
+    return zip(graph.start_ns, graph.end_ns, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The path cut where the event that it belongs to changes; `row` is of the rank's table, -1 is none."""
+
+    rank: NDArray[np.int64]
+    sort: NDArray[np.int64]
+    row: NDArray[np.int64]
+    time_ns: NDArray[np.int64]
+
+
+def _pieces(path: Path, traces: Sequence[Trace], graphs: Sequence[Graph], offsets: Sequence[int]) -> Pieces:
+    """Device segments belong to their work, gaps and launches to the work after; host time to the innermost event."""
+    time = path.end_ns - path.start_ns
+    row = np.full(len(path.rank), -1, dtype=np.int64)
+    parts: list[Pieces] = []
+    for rank in np.unique(path.rank).tolist():
+        mine = np.flatnonzero((path.rank == rank) & (path.sort != Sort.HOST))
+        row[mine] = graphs[rank].row[path.item[mine]]
+        parts.append(Pieces(path.rank[mine], path.sort[mine], row[mine], time[mine]))
+        on_host = (path.rank == rank) & (path.sort == Sort.HOST)
+        for lane in np.unique(path.item[on_host]).tolist():
+            here = np.flatnonzero(on_host & (path.item == lane))
+            low, high = path.start_ns[here] - offsets[rank], path.end_ns[here] - offsets[rank]
+            found, length = _host_rows(traces[rank], lane, low[::-1], high[::-1])
+            parts.append(Pieces(np.full_like(found, rank), np.full_like(found, int(Sort.HOST)), found, length))
+    return (
+        Pieces(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("rank", "sort", "row", "time_ns")))
+        if parts
+        else Pieces(*(np.empty(0, dtype=np.int64) for _ in range(4)))
+    )
+
+
+def _host_rows(
+    trace: Trace, lane: int, low: NDArray[np.int64], high: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The innermost event of a thread, and nanoseconds, for each stretch of the sorted intervals given."""
+    events = trace.events
+    near = np.flatnonzero((events.lane == lane) & (events.start_ns < high[-1]) & (events.end_ns > low[0]))
+    times = np.unique(np.r_[events.start_ns[near], events.end_ns[near], low, high])
+    inside = np.searchsorted(low, times[:-1], side="right") > np.searchsorted(high, times[:-1], side="right")
+    times, past = times[:-1][inside], times[1:][inside]
+    return innermost_at(trace, lane, times), past - times
+
+
+def _result(
+    paths: Sequence[Path],
+    pieces: Sequence[Pieces],
+    traces: Sequence[Trace],
+    columns: Mapping[int, Columns],
+    window: Window,
+    why: Sequence[str],
+) -> CriticalPath:
+    """Figures of the path with the possible edges, and the range of both where they differ."""
+
+    def listed(namer: Namer) -> list[PathPart]:
+        return _listed([_sums(one, namer) for one in pieces], [path.length_ns for path in paths])
+
+    parts = listed(lambda _, p: _sorts(p))
+    op_classes = listed(lambda rank, p: _op_classes(columns[rank], p))
+    found = CriticalPath(
+        window_ms=(window[1] - window[0]) / 1e6,
+        path_ms=paths[0].length_ns / 1e6,
+        sentence=_sentence(parts, op_classes),
+        exact=not why,
+        parts=parts,
+        op_classes=op_classes,
+        phases=listed(lambda rank, p: _phases(columns[rank], p)),
+        ops=listed(lambda rank, p: _names(traces[rank], p))[:TOP],
+        notes=_notes(paths, window, why),
+    )
+    if any(one.layer is not None for one in columns.values()):
+        found.layers = listed(lambda rank, p: _layers(columns[rank], p))
+    if len(columns) > 1:
+        names = names_of(traces)
+        found.ranks = listed(lambda rank, p: _ranks(f"rank {names[rank]}", p))
+    return found
+
+
+def _sums(pieces: Pieces, namer: Namer) -> dict[str, int]:
+    """Nanoseconds by what `namer` calls each piece; it is given the pieces of one rank at a time."""
+    found: dict[str, int] = {}
+    for rank in np.unique(pieces.rank).tolist():
+        mine = pieces.rank == rank
+        some = Pieces(pieces.rank[mine], pieces.sort[mine], pieces.row[mine], pieces.time_ns[mine])
+        codes, texts = namer(rank, some)
+        distinct, which = np.unique(codes, return_inverse=True)
+        sums = np.zeros(len(distinct), dtype=np.int64)
+        np.add.at(sums, which.reshape(-1), some.time_ns)
+        for code, time in zip(distinct.tolist(), sums.tolist(), strict=True):
+            name = texts(code)
+            found[name] = found.get(name, 0) + time
+    return found
+
+
+def _listed(sums: Sequence[Mapping[str, int]], lengths: Sequence[int]) -> list[PathPart]:
+    names = {name for one in sums for name in one}
+    found: list[PathPart] = []
+    for name in names:
+        shares = [one.get(name, 0) / length if length else 0.0 for one, length in zip(sums, lengths, strict=True)]
+        part = PathPart(name, sums[0].get(name, 0) / 1e6, shares[0])
+        if len(shares) > 1:
+            part.low, part.high = min(shares), max(shares)
+        found.append(part)
+    return sorted(found, key=lambda part: (-part.ms, part.what))
+
+
+# Codes of what is no event: -1 - Sort.
+def _coded(pieces: Pieces, codes: NDArray[np.int64], *, by_sort: Sequence[Sort]) -> NDArray[np.int64]:
+    return np.where(np.isin(pieces.sort, by_sort), -1 - pieces.sort, codes)
+
+
+def _word(code: int) -> str:
+    return WORDS[Sort(-1 - code)]
+
+
+def _sorts(pieces: Pieces) -> Named:
+    return -1 - pieces.sort, _word
+
+
+def _op_classes(columns: Columns, pieces: Pieces) -> Named:
+    codes = _coded(pieces, columns.op_class[np.maximum(pieces.row, 0)], by_sort=(Sort.HOST, *BETWEEN))
+    return codes, lambda code: label(OpClass(code)) if code >= 0 else _word(code)
+
+
+def _phases(columns: Columns, pieces: Pieces) -> Named:
+    phase = np.where(pieces.row >= 0, columns.phase[np.maximum(pieces.row, 0)], int(Phase.NOBODY))
+    phase = np.where(phase > int(Phase.NOBODY), phase, int(Phase.OTHER))
+    return phase, lambda code: label(Phase(code))
+
+
+def _layers(columns: Columns, pieces: Pieces) -> Named:
+    layers, layer = columns.layers, columns.layer
+    if layer is None:
+        return np.full(len(pieces.row), -1, dtype=np.int64), lambda _: NO_LAYER
+    codes = np.where(pieces.row >= 0, layer[np.maximum(pieces.row, 0)], -1)
+    return codes, lambda code: layers[code] if code >= 0 else NO_LAYER
+
+
+def _names(trace: Trace, pieces: Pieces) -> Named:
+    """Work by its kernel's name, host time by its event's; the rest as it is."""
+    codes = _coded(pieces, trace.events.name[np.maximum(pieces.row, 0)].astype(np.int64), by_sort=BETWEEN)
+    codes = np.where(pieces.row < 0, NO_EVENT, codes)
+    return codes, lambda code: UNNAMED if code == NO_EVENT else trace.text(code) if code >= 0 else _word(code)
+
+
+def _ranks(name: str, pieces: Pieces) -> Named:
+    return np.zeros(len(pieces.row), dtype=np.int64), lambda _: name
+
+
+def _sentence(parts: Sequence[PathPart], op_classes: Sequence[PathPart]) -> str:
+    """What the path is mostly, and the largest sort of work on it."""
+    if not parts:
+        return "The critical path is empty."
+    shares = {part.what: part for part in parts}
+    told = [f"{_share(shares[word])} {told}" for word, told in SAID if word in shares and shares[word].share >= 0.005]
+    work = next((one for one in op_classes if one.what not in WORDS.values()), None)
+    most = f"; the largest sort of work on it is {work.what.replace('_', ' ')}, {_share(work)}" if work else ""
+    return f"Of the critical path, {', '.join(told)}{most}."
+
+
+SAID: Sequence[tuple[str, str]] = (
+    ("device", "is device work"),
+    ("host", "is the host"),
+    ("launch", "launches on their way"),
+    ("gap", "gaps between device work"),
+    ("synchronization", "waits that had ended but not returned"),
+)
+
+
+def _share(part: PathPart) -> str:
+    low, high = (f"{100 * (part.share if one is None else one):.0f}" for one in (part.low, part.high))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _notes(paths: Sequence[Path], window: Window, why: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    if why:
+        found.append(
+            "Bounds, not one path: " + "; ".join(why) + ". Each part is given without and with the waits that are "
+            "possible; figures in milliseconds are with them."
+        )
+    short = (window[1] - window[0] - paths[0].length_ns) / 1e6
+    if short >= 0.001:
+        found.append(
+            f"The path could be followed back to {short:.3f} ms after the window's start: what comes before it was "
+            "launched before the recording began."
+        )
+    return found

@@ -1,0 +1,303 @@
+"""How the ranks of one run compare: clocks, who waits for whom in collectives, who is unlike the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.clock_alignment import align
+from longpole.analysis.communication import collective_kernels
+from longpole.analysis.device_phases import host_phases
+from longpole.analysis.device_results import ClockOffset, PhasePart, RankFigures, RankReport, Straggler
+from longpole.analysis.rank_host import host_of
+from longpole.analysis.rank_oddity import odd_ranks
+from longpole.analysis.rhythm import find_steps
+from longpole.analysis.skew import NO_STEP, device_time, latest, more_than_others, skews, waits_of
+from longpole.analysis.study import Answer, Finding
+from longpole.analysis.timeline import device_window, timeline
+from longpole.trace import Kind, Phase, label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from longpole.analysis.clock_alignment import Alignment
+    from longpole.analysis.rank_host import Host
+    from longpole.analysis.skew import Waits
+    from longpole.trace import StepWindow, Trace
+
+    Phases = Sequence[NDArray[np.int64] | None]
+
+QUESTION = "Does one rank hold the others up?"
+LEAST_SHARE = 0.4  # of all waiting that one rank must cause to be named
+FAIR = 2.0  # times its even part of the waiting, and
+MOST_FAIR = 0.75  # at most this: of two ranks, one that causes three quarters
+LEAST_OF_STEP = 0.01  # of a step, that the others must wait for it
+STEADY = 0.9  # share of the steps from one on in which the straggler is the same
+
+
+def study_ranks(traces: Sequence[Trace], phases: Phases | None = None) -> RankReport:
+    """Compares the traces of the ranks of one run; `phases` are the phases of each trace's host rows, where known.
+
+    Beyond the traces it holds a few numbers for each collective and rank.
+    """
+    kernels = [collective_kernels(trace) for trace in traces]
+    alignment = align(traces, kernels)
+    steps = [find_steps(trace)[0] for trace in traces]
+    waits = [waits_of(match, alignment, traces, steps) for match in alignment.matches]
+    chosen, count = _whole_steps(waits)
+    hosts = [host_of(trace, windows) for trace, windows in zip(traces, steps, strict=True)]
+    figures = [_figures(traces, index, hosts[index], alignment) for index in range(len(traces))]
+    _add_waits(figures, waits, chosen, max(count, 1))
+    _add_lateness(figures, traces, waits, chosen, max(count, 1), phases)
+    stragglers = _stragglers(figures, count, _usual_step(steps, traces))
+    report = RankReport(
+        clocks=[_clock(figures[index].rank, alignment, index) for index in range(len(traces))],
+        ranks=figures,
+        collectives=skews(waits, chosen),
+        stragglers=stragglers,
+        odd=odd_ranks(figures, hosts, stragglers),
+        steps=count,
+    )
+    report.sentences = _sentences(report)
+    return report
+
+
+def names_of(traces: Sequence[Trace]) -> list[str]:
+    """What to call each rank: its number, or where it is not known or twice there, the file's place."""
+    known = [trace.info.rank for trace in traces]
+    return [
+        str(rank) if rank is not None and known.count(rank) == 1 else f"of file {index + 1}"
+        for index, rank in enumerate(known)
+    ]
+
+
+def _whole_steps(waits: Sequence[Waits]) -> tuple[list[NDArray[np.bool_]], int]:
+    """Which collectives to sum, and over how many steps: those launched in known steps, else all and 0."""
+    steps = {int(step) for one in waits for step in np.unique(one.step) if step != NO_STEP}
+    if not steps:
+        return [np.ones(len(one.step), dtype=np.bool_) for one in waits], 0
+    return [one.step != NO_STEP for one in waits], len(steps)
+
+
+def _usual_step(steps: Sequence[Sequence[StepWindow]], traces: Sequence[Trace]) -> float | None:
+    """Milliseconds of a step, or of the recording where there are none: what waits are held against."""
+    lengths = [(step.end_ns - step.start_ns) / 1e6 for windows in steps for step in windows]
+    if lengths:
+        return float(np.median(lengths))
+    windows = [window for trace in traces if (window := device_window(trace)) is not None]
+    return float(np.median([(high - low) / 1e6 for low, high in windows])) if windows else None
+
+
+def _clock(name: str, alignment: Alignment, index: int) -> ClockOffset:
+    offset, residual = alignment.offset_ns[index], alignment.residual_ns[index]
+    return ClockOffset(
+        rank=name,
+        offset_ms=None if offset is None else offset / 1e6,
+        residual_ms=None if residual is None else residual / 1e6,
+        matched=alignment.matched[index],
+    )
+
+
+def _figures(traces: Sequence[Trace], index: int, host: Host, alignment: Alignment) -> RankFigures:
+    trace = traces[index]
+    times, window = timeline(trace), device_window(trace)
+    starts = [
+        low + (offset or 0)
+        for one, offset in zip(traces, alignment.offset_ns, strict=True)
+        if offset is not None and (low := (device_window(one) or (None,))[0]) is not None
+    ]
+    offset = alignment.offset_ns[index]
+    late = (window[0] + offset - min(starts)) / 1e6 if window and offset is not None and starts else None
+    return RankFigures(
+        rank=names_of(traces)[index],
+        idle_share=times.idle.share if times else None,
+        communication_share=times.communication.share if times else None,
+        compute_share=times.compute.share if times else None,
+        recorded_ms=times.span_ms if times else None,
+        late_start_ms=late,
+        host_step_ms=None if host.step_ns is None else host.step_ns / 1e6,
+        queue_ms=None if host.queue_ns is None else host.queue_ns / 1e6,
+        host_bound_share=host.bound_share,
+        kernels=len(trace.events.rows_of(Kind.KERNEL)),
+        collectives=alignment.matched[index],
+    )
+
+
+def _add_waits(
+    figures: Sequence[RankFigures], waits: Sequence[Waits], chosen: Sequence[NDArray[np.bool_]], steps: int
+) -> None:
+    """Fills what each rank waited, transferred and caused, in milliseconds a step."""
+    for one, mask in zip(waits, chosen, strict=True):
+        members = one.match.members
+        others = np.maximum(len(members) - 1, 1)
+        caused = one.wait_ns.sum(axis=0) / others / 1e6 / steps
+        for place, member in enumerate(members):
+            found = figures[member]
+            found.waited_ms = (found.waited_ms or 0.0) + float(one.wait_ns[place, mask].sum()) / 1e6 / steps
+            found.transfer_ms = (found.transfer_ms or 0.0) + float(one.transfer_ns[place, mask].sum()) / 1e6 / steps
+            mine = mask & (one.last == place)
+            found.last += int(mine.sum())
+            found.caused_ms = (found.caused_ms or 0.0) + float(caused[mine].sum())
+            for step in np.unique(one.step[mine]).tolist():
+                if step != NO_STEP:
+                    here = float(caused[mine & (one.step == step)].sum()) * steps
+                    found.caused_by_step[str(step)] = found.caused_by_step.get(str(step), 0.0) + here
+
+
+def _add_lateness(
+    figures: Sequence[RankFigures],
+    traces: Sequence[Trace],
+    waits: Sequence[Waits],
+    chosen: Sequence[NDArray[np.bool_]],
+    steps: int,
+    phases: Phases | None,
+) -> None:
+    """Fills what each rank did more than the others between one collective and the next, where it came last."""
+    given = phases if phases is not None else [None] * len(traces)
+    spans = [
+        device_time(trace, phase if phase is not None else host_phases(trace))
+        for trace, phase in zip(traces, given, strict=True)
+    ]
+    found: list[dict[tuple[int, bool], float]] = [{} for _ in traces]
+    for one, mask in zip(waits, chosen, strict=True):
+        for column in latest(one, mask).tolist():
+            member = one.match.members[int(one.last[column])]
+            for key, time in more_than_others(one, column, spans).items():
+                found[member][key] = found[member].get(key, 0.0) + time
+    for index, parts in enumerate(found):
+        figures[index].before_arriving = _parts(parts, steps)
+
+
+def _parts(found: dict[tuple[int, bool], float], steps: int) -> list[PhasePart]:
+    parts: dict[int, PhasePart] = {}
+    for (phase, idle), time in found.items():
+        word = label(Phase(phase)) if phase != Phase.NOBODY else "other"
+        part = parts.setdefault(phase, PhasePart(phase=word, ms=0.0, idle_ms=0.0))
+        part.ms += time / 1e6 / steps
+        part.idle_ms += time / 1e6 / steps if idle else 0.0
+    return sorted(parts.values(), key=lambda part: -part.ms)
+
+
+def _stragglers(figures: Sequence[RankFigures], steps: int, usual_ms: float | None) -> list[Straggler]:
+    whole = sum(one.caused_ms or 0.0 for one in figures)
+    least = max(LEAST_SHARE, min(FAIR / max(len(figures), 1), MOST_FAIR))
+    found: list[Straggler] = []
+    for one in figures:
+        caused = one.caused_ms or 0.0
+        if whole <= 0 or caused < least * whole or caused < LEAST_OF_STEP * (usual_ms or 0.0):
+            continue
+        late = sum(part.ms for part in one.before_arriving)
+        idle = sum(part.idle_ms for part in one.before_arriving) / late if late > 0 else 0.0
+        idle = min(max(idle, 0.0), 1.0)
+        phase = one.before_arriving[0].phase if one.before_arriving else None
+        straggler = Straggler(one.rank, caused, caused / whole, _since(one, figures), phase, idle, "")
+        straggler.sentence = _straggler_sentence(straggler, figures, steps)
+        found.append(straggler)
+    return found
+
+
+def _since(one: RankFigures, figures: Sequence[RankFigures]) -> str | None:
+    """The first step from which on this rank nearly always causes the most waiting."""
+    steps = sorted({step for other in figures for step in other.caused_by_step}, key=int)
+    most = [
+        one.caused_by_step.get(step, 0.0) > 0
+        and one.caused_by_step[step] >= max(other.caused_by_step.get(step, 0.0) for other in figures)
+        for step in steps
+    ]
+    for place, step in enumerate(steps):
+        if most[place] and np.mean(most[place:]) >= STEADY:
+            return step
+    return None
+
+
+def _straggler_sentence(one: Straggler, figures: Sequence[RankFigures], steps: int) -> str:
+    known = sorted({int(step) for other in figures for step in other.caused_by_step})
+    since = ""
+    if one.since_step is not None:
+        first = known and int(one.since_step) == known[0]
+        since = ", from the first recorded step on" if first else f", since step {one.since_step}"
+    phase = f", most of it late in {one.phase}" if one.phase and one.phase != "other" else ""
+    sort = (
+        "its device had nothing to do: its host launched late"
+        if one.idle_share >= 0.5
+        else "its device had more to do, or was slower at it"
+    )
+    each = "a step" if steps else "altogether"
+    part = max(one.idle_share, 1 - one.idle_share)
+    return (
+        f"Rank {one.rank} makes the others wait: {one.ms:.2f} ms {each} each, {100 * one.share:.0f} % of all waiting "
+        f"in collectives{since}{phase}; for {100 * part:.0f} % of its lateness {sort}."
+    )
+
+
+def _sentences(report: RankReport) -> list[str]:
+    found = [text for odd in report.odd for text in (odd.sentence, *odd.why)]
+    found += [one.sentence for one in report.stragglers]
+    waited = [one.waited_ms for one in report.ranks if one.waited_ms is not None]
+    if len(report.ranks) > 1 and waited and not report.stragglers:
+        each = "a step" if report.steps else "altogether"
+        found.append(
+            f"No single rank holds the others up: each waits {min(waited):.2f} to {max(waited):.2f} ms {each} in "
+            "collectives for whichever comes last."
+        )
+    return [*found, *_clock_sentences(report)] if len(report.ranks) > 1 else []
+
+
+def _clock_sentences(report: RankReport) -> list[str]:
+    lost = [clock.rank for clock in report.clocks if clock.offset_ms is None]
+    known = [clock for clock in report.clocks if clock.residual_ms is not None]
+    found: list[str] = []
+    if len(known) > 1:
+        residual = max(clock.residual_ms or 0.0 for clock in known)
+        apart = [clock.offset_ms or 0.0 for clock in known]
+        found.append(
+            f"Clocks of {len(known)} ranks aligned on up to {max(clock.matched for clock in known)} collectives: "
+            f"they were {max(apart) - min(apart):.3f} ms apart, and ends agree to {residual:.3f} ms afterwards."
+        )
+    if lost:
+        some = "No rank's clock" if len(lost) == len(report.clocks) else f"The clock of rank {', '.join(lost)}"
+        found.append(
+            f"{some} could be aligned: no all-reduce, all-gather or the like was found on it and on another rank; "
+            "waits and lateness across ranks are not known there."
+        )
+    return found
+
+
+def findings_of(report: RankReport) -> list[Finding]:
+    """A finding for each straggler and odd rank; empty where all ranks are alike."""
+    found = [
+        Finding(
+            slug="straggler",
+            sentence=one.sentence,
+            saving_ms=one.ms if report.steps else None,
+            confidence="measured on aligned clocks, at most so much",
+        )
+        for one in report.stragglers
+    ]
+    odd = [" ".join([one.sentence, *one.why]) for one in report.odd]
+    return found + [Finding(slug="odd-rank", sentence=sentence, confidence="measured") for sentence in odd]
+
+
+def answer_of(report: RankReport) -> Answer:
+    """Does one rank hold the others up?"""
+    evidence = {
+        "caused_ms": {one.rank: one.caused_ms for one in report.ranks},
+        "waited_ms": {one.rank: one.waited_ms for one in report.ranks},
+        "residual_ms": {clock.rank: clock.residual_ms for clock in report.clocks},
+    }
+    if not any(one.waited_ms is not None for one in report.ranks):
+        told = "Not known: only one rank was opened." if len(report.ranks) < 2 else "Not known: " + _unaligned(report)
+        return Answer(QUESTION, "not known", told, evidence)
+    if report.stragglers:
+        return Answer(QUESTION, "yes", f"Yes: {report.stragglers[0].sentence}", evidence)
+    odd = f" But {report.odd[0].sentence[0].lower()}{report.odd[0].sentence[1:]}" if report.odd else ""
+    told = next((text for text in report.sentences if text.startswith("No single rank")), "No.")
+    return Answer(QUESTION, "no", told + odd, evidence)
+
+
+def _unaligned(report: RankReport) -> str:
+    told = _clock_sentences(report)
+    return told[-1][0].lower() + told[-1][1:] if told else "the ranks have no collective in common."
