@@ -1,0 +1,43 @@
+"""The conditions of a measurement, recorded so that results are compared only where that is fair."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+import torch
+
+import longpole
+from longpole.machine.hardware import read_hardware
+
+
+def conditions(device: str) -> dict[str, str]:
+    """Everything known to change times, as text."""
+    hardware = read_hardware()
+    found = {
+        "processor": hardware.processor,
+        "cores": str(hardware.cores),
+        "features": " ".join(hardware.features),
+        "threads": str(torch.get_num_threads()),
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "torch": str(torch.__version__),
+        "blas": _blas(),
+        "longpole": longpole.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": f"{psutil.getloadavg()[0]:.2f}",
+        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    if governor.exists():
+        found["governor"] = governor.read_text().strip()
+    return found
+
+
+def _blas() -> str:
+    """The library of matrix products, from torch's own account of its build."""
+    names = ("MKL", "OpenBLAS", "Accelerate", "BLIS")
+    text = torch.__config__.show()
+    return next((name for name in names if f"{name} Version" in text or f"BLAS_INFO={name.lower()}" in text), "other")

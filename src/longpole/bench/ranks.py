@@ -1,0 +1,82 @@
+"""Sizes of collectives: run on ranks spawned here, or on those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from longpole.bench.collectives import Message, run_message
+from longpole.bench.results import Row
+from longpole.bench.spawn import run_local
+from longpole.cost import bus_factor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from longpole.bench.suites import Size
+
+_ROOM_BYTES = 2 * 1024**3
+
+
+def message_of(size: Size) -> tuple[Message, int]:
+    """The message and how many ranks exchange it."""
+    if size.op == "all_reduce":
+        return Message("all_reduce", size.number("floats")), size.number("processors")
+    return Message(size.row["collective"], size.number("elements"), size.row["dtype"]), size.number("ranks")
+
+
+def run_collectives(sizes: Sequence[Size], ranks: Sequence[int], budget_s: float) -> Iterator[list[Row]]:
+    """A row for each size; sizes for other numbers of ranks than can be had are skipped with the reason.
+
+    `budget_s` is for each message.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        yield from _under_torchrun(sizes, budget_s)
+        return
+    for count in sorted({message_of(size)[1] for size in sizes}):
+        own = [size for size in sizes if message_of(size)[1] == count]
+        if count not in ranks:
+            reason = f"needs {count} ranks; start it under torchrun, or ask for --ranks {count} on this machine"
+            yield [_row(size, {"skipped": reason}, "") for size in own]
+            continue
+        fitting = [size for size in own if message_of(size)[0].bytes * 3 * count <= _ROOM_BYTES]
+        results = run_local([message_of(size)[0] for size in fitting], count, budget_s=budget_s, timeout_s=600.0)
+        found = {id(size): result for size, result in zip(fitting, results, strict=True)}
+        yield [_row(size, found.get(id(size), {"skipped": "too large for so many ranks here"}), "gloo") for size in own]
+
+
+def _under_torchrun(sizes: Sequence[Size], budget_s: float) -> Iterator[list[Row]]:
+    cuda = torch.cuda.is_available()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
+    if cuda:
+        torch.cuda.set_device(device)
+    for size in sizes:
+        message, count = message_of(size)
+        if count != dist.get_world_size():
+            yield [_row(size, {"skipped": f"needs {count} ranks, torchrun started {dist.get_world_size()}"}, "")]
+            continue
+        yield [_row(size, run_message(message, device, budget_s), dist.get_backend())]
+
+
+def _row(size: Size, result: dict[str, Any], backend: str) -> Row:
+    message, count = message_of(size)
+    row = Row(
+        suite=size.suite, op=size.op, index=size.index, label=size.label, direction=message.operation,
+        dtype=message.dtype, params=dict(size.row), bytes=float(message.bytes), note=f"{count} ranks, {backend}",
+    )  # fmt: skip
+    if "skipped" in result:
+        row.skipped = result["skipped"]
+        return row
+    median_ns = result["median_ns"]
+    row.median_ms, row.low_ms, row.high_ms, row.least_ms = (
+        result[name] / 1e6 for name in ("median_ns", "low_ns", "high_ns", "least_ns")
+    )
+    row.samples, row.correct = result["samples"], True
+    row.bus_gb_per_s = (bus_factor(message.operation, count) or 0.0) * message.bytes / median_ns
+    row.gb_per_s = message.bytes / median_ns
+    return row

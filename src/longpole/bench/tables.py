@@ -1,0 +1,115 @@
+"""Results as text and as a page: a row a piece, and beside what others published. Formats only."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from longpole.bench.published import Published
+    from longpole.bench.results import Results, Row
+
+_BAR = 24
+
+
+def lines(rows: Sequence[Row]) -> Iterator[str]:
+    """A table for a terminal; a `!` marks a wrong result, a `~` a median that did not settle."""
+    yield f"  {'operation':<52}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}  of bound"
+    for row in rows:
+        name = f"{row.op} {row.label}"[:51]
+        if row.skipped is not None:
+            yield f"  {name:<52}skipped: {row.skipped}"
+            continue
+        mark = "!" if row.correct is False else "" if row.settled or row.settled is None else "~"
+        interval = f"{number(row.low_ms)} to {number(row.high_ms)}"
+        share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms and row.median_ms else ""
+        bandwidth = number(row.bus_gb_per_s if row.bus_gb_per_s is not None else row.gb_per_s)
+        rate = number(row.tflops * 1e3 if row.tflops else None)
+        cold = " cold" if row.cache == "cold" else ""
+        yield (
+            f"  {name:<52}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
+            f"{rate:>9}{bandwidth:>8}  {share}"
+        )
+        if row.suite == "mine":
+            yield f"  {'':<52}{row.note}"
+
+
+def number(value: float | None) -> str:
+    """Three digits that count; "" for not known."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def beside_lines(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[str]:
+    """This machine and published devices, bars by speed; then how the devices compare over all, and footnotes."""
+    notes: dict[str, int] = {}
+    ratios: dict[str, list[float]] = {}
+    for row, others in pairs:
+        yield f"  {row.op} {row.label} {row.direction}"
+        times = [("here", row.median_ms or 0.0, row.tflops, ""), *(_other(each, notes) for each in others)]
+        fastest = min(ms for _, ms, _, _ in times if ms > 0)
+        for name, ms, rate, marks in times:
+            bar = "#" * max(1, round(_BAR * fastest / ms)) if ms > 0 else ""
+            shown = f"{number(rate * 1e3)} GFLOP/s" if rate else ""
+            yield f"    {name:<38}{number(ms):>9} ms  {shown:>15}  {bar}{marks}"
+        for each in others:
+            if row.median_ms and each.ms > 0:
+                ratios.setdefault(f"{each.device} ({each.sheet})", []).append(row.median_ms / each.ms)
+    for name, found in ratios.items():
+        middle = math.exp(sum(map(math.log, found)) / len(found))
+        yield f"  {name}: {middle:.3g} times as fast as this machine, geometric mean of {len(found)} results"
+    for note, mark in notes.items():
+        yield f"  [{mark}] {note}"
+
+
+def _other(each: Published, notes: dict[str, int]) -> tuple[str, float, float | None, str]:
+    marks = "".join(f" [{notes.setdefault(note, len(notes) + 1)}]" for note in each.footnotes)
+    return f"{each.device}, {each.sheet}", each.ms, each.tflops, marks
+
+
+def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
+    """A page that stands alone: conditions, every row, and published devices with bars. Everything is escaped."""
+    shown = ("op", "label", "direction", "dtype", "cache", "median_ms", "low_ms", "high_ms", "tflops", "gb_per_s",
+             "bus_gb_per_s", "bound_ms", "error", "correct", "skipped", "note")  # fmt: skip
+    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in shown)
+    body = "".join(f"<tr>{''.join(_cell(getattr(row, name)) for name in shown)}</tr>" for row in results.rows)
+    facts = "".join(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in results.conditions.items())
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width"><title>longpole: operations</title>
+<style>:root{{color-scheme:light dark}}body{{font:14px system-ui;margin:2rem}}table{{border-collapse:collapse}}
+td,th{{padding:.15rem .6rem .15rem 0;text-align:left;white-space:nowrap}}i{{display:inline-block;height:.7em;
+background:#2a6f97}}.here{{background:#b5651d}}</style></head>
+<body><h1>Operations</h1><ul>{facts}</ul>
+<table><tr>{head}</tr>{body}</table>{_bars(pairs)}</body></html>
+"""
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"<td>{escape(text)}</td>"
+
+
+def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
+    parts: list[str] = []
+    notes: dict[str, int] = {}
+    for row, others in pairs:
+        times = [
+            ("this machine", row.median_ms or 0.0, ""),
+            *((n, ms, marks) for n, ms, _, marks in (_other(e, notes) for e in others)),
+        ]
+        fastest = min(ms for _, ms, _ in times if ms > 0)
+        parts.append(f"<h3>{escape(row.op)} {escape(row.label)} {escape(row.direction)}</h3>")
+        for name, ms, marks in times:
+            width = 20 * fastest / ms if ms > 0 else 0
+            here = ' class="here"' if name == "this machine" else ""
+            parts.append(
+                f'<div><i{here} style="width:{width:.2f}rem"></i> {escape(name)} {ms:.4g} ms{escape(marks)}</div>'
+            )
+    footnotes = "".join(f"<p>[{mark}] {escape(note)}</p>" for note, mark in notes.items())
+    return f"<h2>Beside published results</h2>{''.join(parts)}{footnotes}" if pairs else ""
