@@ -212,10 +212,8 @@ def interleaved(commands: dict[str, list[str]], rounds: int) -> dict[str, list[M
         for name, command in commands.items():
             found[name].append(measure(command))
             one = found[name][-1]
-            print(
-                f"  round {number + 1}  {name:20s} {one.seconds:8.2f} s  {one.cpu_seconds:8.2f} s cpu  {one.peak_bytes / 1e6:8.0f} MB",
-                flush=True,
-            )
+            figures = f"{one.seconds:8.2f} s  {one.cpu_seconds:8.2f} s cpu  {one.peak_bytes / 1e6:8.0f} MB"
+            print(f"  round {number + 1}  {name:20s} {figures}", flush=True)
     return found
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from longpole.importers.source import Source
 
 PIECE_BYTES = 4 << 20
-HEADER_LIMIT = 256 << 20  # an event list that has not begun by then never will
+HEADER_LIMIT = 64 << 20  # an event list that has not begun by then never will
 EVENT_LIMIT = 64 << 20
 TRAILER_LIMIT = 64 << 20
 EVENTS_KEY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Task(msgspec.Struct):
-    """What a process is asked: read this file into that descriptor."""
+    """What a process is asked: read the trace at `path` and put its columns into the file at `place`."""
 
     path: str
-    descriptor: int
+    place: str
 
 
 class Reply(msgspec.Struct):
@@ -56,30 +56,24 @@ def read_all(paths: Sequence[Path], workers: int) -> list[Trace]:
 
 def _feed(paths: Sequence[Path], waiting: SimpleQueue[int], found: dict[int, Trace]) -> None:
     """Keeps one process busy until no file is waiting."""
-    blocks = {index: _shared_block() for index in range(len(paths))} if not waiting.empty() else {}
-    descriptors = [block.fileno() for block in blocks.values()]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
     command = [sys.executable, "-m", "longpole.importers.worker"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=descriptors, env=environment
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     with process:
         try:
             while True:
                 index = waiting.get_nowait()
-                found[index] = _ask(process, paths[index], blocks[index])
+                with _shared_block() as block:
+                    found[index] = _ask(process, paths[index], block)
         except Empty:
             pass
-        finally:
-            for block in blocks.values():
-                block.close()
 
 
-def _ask(process: subprocess.Popen[bytes], path: Path, block: BinaryIO) -> Trace:
+def _ask(process: subprocess.Popen[bytes], path: Path, block: IO[bytes]) -> Trace:
     if process.stdin is None or process.stdout is None:
         raise LongpoleError(f"no process to read {path} with; open fewer files at once")
     try:
-        process.stdin.write(msgspec.json.encode(Task(str(path), block.fileno())) + b"\n")
+        process.stdin.write(msgspec.json.encode(Task(str(path), _place(block))) + b"\n")
         process.stdin.flush()
         answer = process.stdout.readline()
     except BrokenPipeError:
@@ -92,10 +86,16 @@ def _ask(process: subprocess.Popen[bytes], path: Path, block: BinaryIO) -> Trace
     return read_trace(mmap.mmap(block.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
-def _shared_block() -> BinaryIO:
+def _shared_block() -> IO[bytes]:
+    """A file in memory where the system has such files, else one that goes away when closed."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("longpole-trace"), "w+b")
-    return tempfile.TemporaryFile()
+    return tempfile.NamedTemporaryFile()
+
+
+def _place(block: IO[bytes]) -> str:
+    """A path by which another process opens the block."""
+    return block.name if isinstance(block.name, str) else f"/proc/{os.getpid()}/fd/{block.fileno()}"
 
 
 def _size(path: Path) -> int:

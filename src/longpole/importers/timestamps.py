@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # Below 2**43 microseconds neighbouring doubles are less than a nanosecond apart.
 EXACT_BELOW_US = float(2**43)
-# Microseconds since 1970 beyond this are the year 5138: such stamps are nanoseconds already.
-NANOSECONDS_FROM = 1e17
 LIMIT_US = 9.2e15  # int64 nanoseconds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ def work() -> None:
         task = msgspec.json.decode(line, type=Task)
         reply = Reply()
         try:
-            with os.fdopen(task.descriptor, "w+b") as block:
+            with Path(task.place).open("r+b") as block:
                 write_trace(open_trace(Path(task.path)), block)
         except LongpoleError as error:
             reply.error = str(error)
