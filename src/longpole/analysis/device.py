@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.device_answers import answers, findings, headline
+from longpole.analysis.communication import communication_times
+from longpole.analysis.device_answers import answers, findings
 from longpole.analysis.device_attribution import Attribution, attribute
 from longpole.analysis.device_gap_table import gap_table
 from longpole.analysis.device_gaps import Gaps, find_gaps
 from longpole.analysis.device_parts import Whole, communication_total, merged, parts_of
+from longpole.analysis.device_poles import headline
 from longpole.analysis.device_steps import Turns, turns_of
 from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
+from longpole.analysis.device_timelines import timelines
+from longpole.analysis.ranks import answer_of, findings_of, study_ranks
 from longpole.analysis.study import Memory, Rank, RankStep, Run, Spread, Step, StepCounts, StepSample, Study
 from longpole.analysis.timeline import device_window, timeline
 from longpole.errors import LongpoleError
@@ -49,7 +53,7 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
     first = ranks[0]
     unit = "step" if first.turns.has_steps else "recording"
     types = {path: kind for rank in ranks for path, kind in _types(rank.attribution).items()}
-    return Study(
+    study = Study(
         headline=headline(whole, unit),
         run=_run(ranks),
         step=_step(ranks),
@@ -58,15 +62,27 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
         op_classes=op_class_times(whole),
         ops=op_times(whole),
         memory=_memory(ranks),
-        answers=answers(whole, unit, first.attribution.why_no_layers),
         findings=findings(whole),
         ranks=[rank.rank for rank in ranks],
     )
+    study.answers = answers(study, whole, unit, first.attribution.why_no_layers)
+    _add_communication(study, ranks)
+    return study
+
+
+def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
+    """Collectives of each rank, and how the ranks compare where there are several."""
+    traces = [rank.trace for rank in ranks]
+    study.communication = [row for trace in traces for row in communication_times(trace)]
+    if len(traces) > 1:
+        study.rank_report = study_ranks(traces, [rank.attribution.host_phase for rank in ranks])
+        study.answers.append(answer_of(study.rank_report))
+        study.findings += findings_of(study.rank_report)
 
 
 def _one_rank(trace: Trace, step: int | None) -> OneRank:
     pieces, found = attribute(trace)
-    turns = turns_of(trace, found.early, step)
+    turns = turns_of(trace, found.launched, step)
     windows = [turn.window for turn in turns.kept]
     whole_window = device_window(trace)
     gaps = None
@@ -85,14 +101,12 @@ def _one_rank(trace: Trace, step: int | None) -> OneRank:
 
 def _rank(trace: Trace, turns: Turns, pieces: Pieces, found: Attribution, gaps: Gaps | None) -> Rank:
     steps = turns.all if turns.has_steps else []
+    lines = timelines(pieces, [turn.window for turn in steps]) if gaps is not None else [None] * len(steps)
     return Rank(
         rank=trace.info.rank,
         device=trace.info.device,
         timeline=timeline(trace),
-        steps=[
-            RankStep(turn.index, (turn.window[1] - turn.window[0]) / 1e6, timeline(trace, turn.window))
-            for turn in steps
-        ],
+        steps=[RankStep(turn.index, turn.ms, line) for turn, line in zip(steps, lines, strict=True)],
         gaps=gap_table(trace, found, gaps) if gaps is not None else [],
         note="" if pieces.row.size else "Nothing was recorded on this rank.",
     )

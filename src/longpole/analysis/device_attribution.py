@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_exclusive import COMMUNICATION, Pieces, device_pieces
-from longpole.analysis.device_launches import early_work
+from longpole.analysis.device_launches import launched
 from longpole.analysis.device_layers import layer_map
 from longpole.analysis.device_phases import device_phases, host_phases
 from longpole.analysis.device_tree import host_pieces
@@ -42,7 +42,7 @@ class Attribution:
     sites: list[str]
     why_no_layers: str
     host_phase: NDArray[np.int64]
-    early: NDArray[np.bool_]  # device work without a launch, before the first with one on its stream
+    launched: NDArray[np.uint8]  # Launched
 
 
 def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
@@ -62,6 +62,7 @@ def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
     role, op_class = roles(trace, phase), op_classes(trace)
     op_class[communicating] = OpClass.COLLECTIVE
     role[communicating] = Role.NONE
+    layer.of[communicating] = -1  # a hook of the layer that was at work launched it
     own_name = np.where(op >= 0, events.name[np.maximum(op, 0)], events.name).astype(np.int64)
     found = Attribution(
         phase=np.where(phase == Phase.NOBODY, int(Phase.OTHER), phase),
@@ -77,6 +78,6 @@ def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
         sites=texts,
         why_no_layers=layer.why,
         host_phase=host,
-        early=early_work(trace),
+        launched=launched(trace),
     )
     return pieces, found

@@ -84,7 +84,8 @@ def find_gaps(trace: Trace, pieces: Pieces, host_phase: NDArray[np.int64], low: 
     until = np.where(unknown, end, np.clip(launched, start, end))
     cause_after = np.where(late, int(Cause.LAUNCH), _why_queued(trace, pieces, start, end, following))
     host_late: Intervals = _nonempty(start, np.where(late | unknown, until, start))
-    rest = np.where(unknown, Cause.UNKNOWN, _why_late(waits, start, launched_by.issuing_ns))
+    rest = np.where(unknown, int(Cause.UNKNOWN), _why_late(waits, start, launched_by.issuing_ns))
+    rest[following < 0] = Cause.HOST  # after the last work, nothing more was launched
     parts = _by_host_state(host_late, waits, start, rest)
     queued = _nonempty(np.where(unknown, end, np.where(late, until, start)), end)
     parts.append((queued, cause_after[_number(start, queued[0])]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,14 @@ NEVER = np.iinfo(np.int64).max  # launched at a time that is not known
 LONG_AGO = -NEVER // 2  # launched before the recording began
 
 
+class Launched(IntEnum):
+    """Whether the launch of a piece of device work was recorded; host events count as KNOWN."""
+
+    KNOWN = 0
+    BEFORE = 1  # launched before the recording began
+    LOST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Launches:
     """One entry for each row of device work asked for."""
@@ -26,17 +35,18 @@ class Launches:
     issuing_ns: NDArray[np.int64]  # host time from the launch before it, of any work, to the start of this one
 
 
-def early_work(trace: Trace) -> NDArray[np.bool_]:
-    """Whether each row is device work without a launch, before the first with one on its stream."""
+def launched(trace: Trace) -> NDArray[np.uint8]:
+    """Launched of each row: device work without a launch, before the first with one on its stream, is of before."""
     events = trace.events
     work = events.rows_of(*DEVICE_WORK)
     first = np.full(len(trace.lanes), -1, dtype=np.int64)
-    launched = work[events.launch[work] >= 0]
-    lanes, places = np.unique(events.lane[launched], return_index=True)
-    first[lanes] = launched[places]
-    early = np.zeros(len(events), dtype=bool)
-    early[work] = (events.launch[work] < 0) & (work < first[events.lane[work]])
-    return early
+    known = work[events.launch[work] >= 0]
+    lanes, places = np.unique(events.lane[known], return_index=True)
+    first[lanes] = known[places]
+    found = np.zeros(len(events), dtype=np.uint8)
+    lost = work[events.launch[work] < 0]
+    found[lost] = np.where(lost < first[events.lane[lost]], int(Launched.BEFORE), int(Launched.LOST))
+    return found
 
 
 def launches(trace: Trace, rows: NDArray[np.int64]) -> Launches:
@@ -50,7 +60,7 @@ def launches(trace: Trace, rows: NDArray[np.int64]) -> Launches:
     at = np.maximum(launch, 0)
     # An op stands in for the call that it makes: when in the op the call comes is not known.
     returned = np.where(events.kind[at] == Kind.OP, events.start_ns[at], events.end_ns[at])
-    early = (rows >= 0) & early_work(trace)[row]
+    early = (rows >= 0) & (launched(trace)[row] == Launched.BEFORE)
     returned = np.where(early, LONG_AGO, np.where(launch >= 0, returned, NEVER))
     place = np.searchsorted(calls, launch, side="left") - 1
     before = events.end_ns[calls[np.maximum(place, 0)]] if len(calls) else np.zeros(len(rows), dtype=np.int64)

@@ -26,15 +26,12 @@ OPS: Table = (
     (Phase.BACKWARD, BACKWARD_NODE),
     (Phase.COMMUNICATION, r"^(gloo|mpi):"),
 )
-DATA_WORDS = (
-    r"data",
-    r"dataload\w*",
-    r"data_load\w*",
-    r"data_?fetch\w*",
-    r"(load|next|get|fetch)_batch",
-    r"wait_for_(\w+_)?batch",
-    r"prefetch",
-    r"input_pipeline",
+DATA_WORDS = (  # `data` alone is the whole name: "all2all_data" and "data_parallel" fetch none
+    r"^[#\s]*data[#\s]*$",
+    r"(?<![a-z])data_?(load\w*|fetch\w*|wait|time)(?![a-z0-9_])",
+    r"(?<![a-z])(load|next|get|fetch)_(batch|data)(?![a-z0-9_])",
+    r"(?<![a-z])wait_for_(\w+_)?batch(?![a-z0-9_])",
+    r"(?<![a-z])(prefetch|input_pipeline)(?![a-z0-9_])",
 )
 # Ranges that the user named. Words stand alone, so that `validate` is none and `data_load` is one.
 ANNOTATIONS: Table = (
@@ -50,7 +47,7 @@ ANNOTATIONS: Table = (
         Phase.TRANSFER,
         r"(cpu|gpu|cuda) ?-> ?(cpu|gpu|cuda)|(?<![a-z])(h2d|to_?device|host_?to_?device|copy_batch_to_\w+)(?![a-z])",
     ),
-    (Phase.DATA, rf"(?<![a-z])({'|'.join(DATA_WORDS)})(?![a-z0-9_])"),
+    (Phase.DATA, "|".join(DATA_WORDS)),
     (Phase.LOSS, r"(?<![a-z])(loss|criterion)(?![a-z])"),
     (Phase.FORWARD, r"(?<![a-z])(forward|fwd|inference)(?![a-z])"),
 )

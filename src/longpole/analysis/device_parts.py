@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longpole.analysis.device_exclusive import COMMUNICATION, Pieces, exclusive
 from longpole.analysis.device_gaps import Cause
-from longpole.trace import OpClass, Phase, Role
+from longpole.analysis.device_launches import Launched
+from longpole.trace import OpClass, Phase, Role, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -35,18 +36,23 @@ CAUSE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Time of the mean step that belongs to one thing alone."""
+    """Time that belongs to one thing alone."""
 
     phase: Phase
     role: Role
     op_class: OpClass
-    op: str  # of the host op, else of the device work; the cause of idleness
+    op: str  # of the host op, else of the device work; the cause of idleness in brackets
     layer: str | None
     site: str  # the user's line or range; "" where not known
     shapes: str | None
-    ms: float
-    calls: float
-    early: bool = False  # launched before the recording began: what it is for is not known
+    launched: Launched
+    by_step: NDArray[np.float64] = field(compare=False)  # ms in each step
+    calls: float = field(default=0.0, compare=False)  # in the mean step
+
+    @property
+    def ms(self) -> float:
+        """Of the mean step."""
+        return float(self.by_step.mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +68,46 @@ class Whole:
 def parts_of(
     trace: Trace, pieces: Pieces, found: Attribution, windows: Sequence[Window], gaps: Gaps | None
 ) -> list[Part]:
-    """Parts of the mean of the windows; they sum to the mean length of the windows.
+    """Parts of the windows; in each window they sum to its length.
 
     Without `gaps` (no device), time that no piece covers is host time that nothing was recorded of.
     """
     inside = exclusive(pieces, windows)
-    which = np.concatenate([rows for rows, _ in inside]) if inside else np.empty(0, dtype=np.intp)
-    alone = np.concatenate([ns for _, ns in inside]) if inside else np.empty(0, dtype=np.int64)
-    rows = pieces.row[which]
-    parts = _grouped(trace, found, rows, alone, len(windows))
-    if gaps is None:
-        missing = sum(high - low for low, high in windows) - int(alone.sum())
-        return [*parts, _silence(missing, len(windows))] if missing > 0 else parts
-    return parts + _idle(found, gaps, windows)
+    which = np.concatenate([rows for rows, _ in inside])
+    alone = np.concatenate([ns for _, ns in inside])
+    step = np.repeat(np.arange(len(windows)), [len(rows) for rows, _ in inside])
+    parts = _grouped(trace, found, pieces.row[which], alone, step, len(windows))
+    if gaps is not None:
+        return parts + _idle(found, gaps, windows)
+    silent = np.array([high - low - int(ns.sum()) for (low, high), (_, ns) in zip(windows, inside, strict=True)])
+    return [*parts, _silence(silent)] if silent.any() else parts
 
 
 def _grouped(
-    trace: Trace, found: Attribution, rows: NDArray[np.int64], alone: NDArray[np.int64], steps: int
+    trace: Trace,
+    found: Attribution,
+    rows: NDArray[np.int64],
+    alone: NDArray[np.int64],
+    step: NDArray[np.intp],
+    steps: int,
 ) -> list[Part]:
     """One part for each different combination of what is known of the rows."""
-    columns = [
+    key = np.zeros(len(rows), dtype=np.int64)
+    for column in _told(found):
+        values, code = np.unique(column[rows].astype(np.int64), return_inverse=True)
+        _, key = np.unique(key * (len(values) + 1) + code.reshape(-1), return_inverse=True)
+        key = key.reshape(-1)
+    groups = int(key.max()) + 1 if len(key) else 0
+    sample = np.zeros(groups, dtype=np.int64)
+    sample[key] = rows
+    sums = np.bincount(key * steps + step, weights=alone, minlength=groups * steps).reshape(groups, steps) / 1e6
+    counts = np.bincount(key, minlength=groups) / steps
+    return [_described(trace, found, int(row), sums[index], float(counts[index])) for index, row in enumerate(sample)]
+
+
+def _told(found: Attribution) -> list[NDArray[Any]]:
+    """What parts are told apart by."""
+    return [
         found.phase,
         found.role,
         found.op_class,
@@ -89,27 +115,12 @@ def _grouped(
         found.layer,
         found.site,
         found.shapes,
-        found.early,
-    ]
-    key = np.zeros(len(rows), dtype=np.int64)
-    for column in columns:
-        values, code = np.unique(column[rows].astype(np.int64), return_inverse=True)
-        _, key = np.unique(key * (len(values) + 1) + code.reshape(-1), return_inverse=True)
-        key = key.reshape(-1)
-    groups = int(key.max()) + 1 if len(key) else 0
-    sample = np.zeros(groups, dtype=np.int64)
-    sample[key] = rows
-    sums = np.zeros(groups, dtype=np.int64)
-    np.add.at(sums, key, alone)
-    counts = np.bincount(key, minlength=groups)
-    return [
-        replace(_described(trace, found, row), ms=ns / 1e6 / steps, calls=calls / steps)
-        for row, ns, calls in zip(sample.tolist(), sums.tolist(), counts.tolist(), strict=True)
+        found.launched,
     ]
 
 
-def _described(trace: Trace, found: Attribution, row: int) -> Part:
-    layer, site, shapes = int(found.layer[row]), int(found.site[row]), int(found.shapes[row])
+def _described(trace: Trace, found: Attribution, row: int, by_step: NDArray[np.float64], calls: float) -> Part:
+    layer, site = int(found.layer[row]), int(found.site[row])
     return Part(
         phase=Phase(int(found.phase[row])),
         role=Role(int(found.role[row])),
@@ -117,40 +128,54 @@ def _described(trace: Trace, found: Attribution, row: int) -> Part:
         op=trace.text(int(found.op_name[row])),
         layer=found.layers[layer] if layer >= 0 else None,
         site=found.sites[site] if site >= 0 else "",
-        shapes=trace.text(shapes) or None,
-        ms=0.0,
-        calls=0.0,
-        early=bool(found.early[row]),
+        shapes=trace.text(int(found.shapes[row])) or None,
+        launched=Launched(int(found.launched[row])),
+        by_step=by_step,
+        calls=calls,
     )
 
 
-def _silence(ns: int, steps: int) -> Part:
+def _silence(ns: NDArray[np.int64]) -> Part:
     site = "nothing was recorded: Python, or a wait"
-    return Part(Phase.OTHER, Role.NONE, OpClass.HOST, "(no op)", None, site, None, ns / 1e6 / steps, 0.0)
+    return Part(
+        Phase.OTHER, Role.NONE, OpClass.HOST, "(no op)", None, site, None, Launched.KNOWN, ns.astype(np.float64) / 1e6
+    )
 
 
 def _idle(found: Attribution, gaps: Gaps, windows: Sequence[Window]) -> list[Part]:
     """Idleness by cause and by the phase in which the work was that came too late."""
+    if not len(gaps.start_ns):
+        return []
     late = np.where(gaps.ends_with >= 0, found.phase[np.maximum(gaps.ends_with, 0)], int(Phase.NOBODY))
-    late = late if len(gaps.ends_with) else np.empty(0, dtype=np.int64)
-    sums: dict[tuple[int, int], list[float]] = {}
-    for low, high in windows:
-        inside = np.minimum(gaps.end_ns, high) - np.maximum(gaps.start_ns, low)
-        for index in np.flatnonzero(inside > 0).tolist():
-            entry = sums.setdefault((int(gaps.cause[index]), int(late[index])), [0.0, 0.0])
-            entry[0] += float(inside[index])
-            entry[1] += 1.0
+    key = gaps.cause.astype(np.int64) * len(Phase) + late
+    sums = np.zeros((len(Cause) * len(Phase), len(windows)))
+    counts = np.zeros(len(sums))
+    for step, (low, high) in enumerate(windows):
+        inside = np.maximum(np.minimum(gaps.end_ns, high) - np.maximum(gaps.start_ns, low), 0)
+        sums[:, step] = np.bincount(key, weights=inside, minlength=len(sums)) / 1e6
+        counts += np.bincount(key, weights=inside > 0, minlength=len(sums)) / len(windows)
     return [
-        idle_part(Cause(cause), Phase(phase), ns / 1e6 / len(windows), calls / len(windows))
-        for (cause, phase), (ns, calls) in sums.items()
+        _idle_part(Cause(one // len(Phase)), Phase(one % len(Phase)), sums[one], float(counts[one]))
+        for one in np.flatnonzero(counts).tolist()
     ]
 
 
-def idle_part(cause: Cause, late: Phase, ms: float, calls: float) -> Part:
+def _idle_part(cause: Cause, late: Phase, by_step: NDArray[np.float64], calls: float) -> Part:
     """Idleness is phase `data` where the host fetched data, else `idle`; `late` is what the device waited to do."""
     phase = Phase.DATA if cause is Cause.DATA else Phase.IDLE
-    before = f" before {late.name.lower()}" if late is not Phase.NOBODY else ""
-    return Part(phase, Role.NONE, OpClass.HOST, f"(idle: {CAUSE_NAMES[cause]})", None, before.strip(), None, ms, calls)
+    named = late not in (Phase.NOBODY, Phase.OTHER)
+    return Part(
+        phase=phase,
+        role=Role.NONE,
+        op_class=OpClass.HOST,
+        op=f"(idle: {CAUSE_NAMES[cause]})",
+        layer=None,
+        site=f"before {label(late)}" if named else "",
+        shapes=None,
+        launched=Launched.KNOWN,
+        by_step=by_step,
+        calls=calls,
+    )
 
 
 def communication_total(pieces: Pieces, windows: Sequence[Window]) -> float:
@@ -161,24 +186,23 @@ def communication_total(pieces: Pieces, windows: Sequence[Window]) -> float:
 
 
 def merged(ranks: Sequence[Whole]) -> Whole:
-    """The mean over ranks: parts of each, weighed alike."""
+    """The mean over ranks: parts of each, weighed alike. Steps are kept apart where all ranks have as many."""
     count = len(ranks)
     if count == 1:
         return ranks[0]
-    sums: dict[Part, list[float]] = {}
-    for part in _all(ranks):
-        entry = sums.setdefault(replace(part, ms=0.0, calls=0.0), [0.0, 0.0])
-        entry[0] += part.ms / count
-        entry[1] += part.calls / count
-    parts = [replace(part, ms=ms, calls=calls) for part, (ms, calls) in sums.items()]
+    steps = {len(part.by_step) for rank in ranks for part in rank.parts}
+    sums: dict[Part, list[tuple[NDArray[np.float64], float]]] = {}
+    for rank in ranks:
+        for part in rank.parts:
+            by_step = part.by_step if len(steps) == 1 else np.array([part.ms])
+            sums.setdefault(part, []).append((by_step / count, part.calls / count))
+    parts = [
+        replace(part, by_step=np.sum([ms for ms, _ in found], axis=0), calls=sum(calls for _, calls in found))
+        for part, found in sums.items()
+    ]
     return Whole(
         parts=parts,
         step_ms=sum(rank.step_ms for rank in ranks) / count,
         communication_ms=sum(rank.communication_ms for rank in ranks) / count,
         has_device=any(rank.has_device for rank in ranks),
     )
-
-
-def _all(ranks: Iterable[Whole]) -> Iterable[Part]:
-    for rank in ranks:
-        yield from rank.parts

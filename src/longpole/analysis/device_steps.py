@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.device_launches import Launched
 from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.errors import LongpoleError
@@ -45,8 +46,8 @@ class Turns:
     notes: list[str]
 
 
-def turns_of(trace: Trace, early: NDArray[np.bool_], step: int | None) -> Turns:
-    """Steps of a trace; `early` marks device work of before the recording, `step` picks one by its number.
+def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Turns:
+    """Steps of a trace; `launched` is each row's Launched, `step` picks one by its number.
 
     Raises LongpoleError where there is no such step.
     """
@@ -58,7 +59,7 @@ def turns_of(trace: Trace, early: NDArray[np.bool_], step: int | None) -> Turns:
         return _one(found, step, why)
     if not found:
         return Turns([_recording(trace)], [_recording(trace)], has_steps=False, notes=[why])
-    kept, notes = _without_first(trace, found, early)
+    kept, notes = _without_first(trace, found, launched)
     return Turns(found, kept, has_steps=True, notes=[why, *notes])
 
 
@@ -80,10 +81,10 @@ def _recording(trace: Trace) -> Turn:
     return Turn(-1, (low, max(high, low + 1)))
 
 
-def _without_first(trace: Trace, found: list[Turn], early: NDArray[np.bool_]) -> tuple[list[Turn], list[str]]:
+def _without_first(trace: Trace, found: list[Turn], launched: NDArray[np.uint8]) -> tuple[list[Turn], list[str]]:
     """Leaves out a first step in which the device still did work of before the recording."""
     first, rest = found[0], found[1:]
-    rows = np.flatnonzero(early)
+    rows = np.flatnonzero(launched == Launched.BEFORE)
     low, high = first.window
     inside = np.minimum(trace.events.end_ns[rows], high) - np.maximum(trace.events.start_ns[rows], low)
     foreign = int(np.maximum(inside, 0).sum()) / 1e6

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from longpole.analysis.device_launches import Launched
+from longpole.analysis.device_words import plain
 from longpole.analysis.study import LayerTime, OpClassTime, OpTime, PhaseTime, Site
 from longpole.trace import OpClass, Phase, Role, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from longpole.analysis.device_parts import Part, Whole
 
@@ -21,11 +25,19 @@ def sum_of(parts: Iterable[Part]) -> float:
     return sum(part.ms for part in parts)
 
 
+def samples_of(parts: Iterable[Part]) -> list[float]:
+    """Milliseconds in each step; none of a single step, of which there is nothing to compare."""
+    steps = [part.by_step for part in parts]
+    if not steps or len(steps[0]) < 2:
+        return []
+    return np.sum(steps, axis=0).tolist()
+
+
 def phase_times(whole: Whole) -> list[PhaseTime]:
     """Phases in the order of the design; they sum to the step."""
     by_phase: dict[Phase, list[Part]] = defaultdict(list)
     for part in whole.parts:
-        by_phase[Phase.OTHER if part.phase is Phase.NOBODY else part.phase].append(part)
+        by_phase[part.phase].append(part)
     return [_phase_time(phase, by_phase[phase], whole) for phase in sorted(by_phase)]
 
 
@@ -37,13 +49,14 @@ def _phase_time(phase: Phase, parts: Sequence[Part], whole: Whole) -> PhaseTime:
         share=_share(ms, whole.step_ms),
         sites=_sites(phase, parts),
         note=_note(phase, ms, parts, whole),
+        samples=samples_of(parts),
     )
 
 
 def _sites(phase: Phase, parts: Iterable[Part]) -> list[Site]:
     sums: dict[str, float] = defaultdict(float)
     for part in parts:
-        where = f"{part.op.strip('()')} {part.site}".strip() if phase is Phase.IDLE else part.site
+        where = f"{part.op[7:-1]} {part.site}".strip() if phase is Phase.IDLE else part.site
         if where:
             sums[where] += part.ms
     ranked = sorted(sums.items(), key=lambda item: -item[1])[:MOST_SITES]
@@ -51,17 +64,46 @@ def _sites(phase: Phase, parts: Iterable[Part]) -> list[Site]:
 
 
 def _note(phase: Phase, ms: float, parts: Sequence[Part], whole: Whole) -> str:
-    if phase is Phase.COMMUNICATION and whole.has_device:
-        hidden = whole.communication_ms - ms
-        return f"exposed; {hidden:.3g} ms more hidden behind compute" if hidden > 0.01 * ms else "all of it exposed"
-    if phase is Phase.IDLE:
-        return " · ".join(f"{name} {ms:.3g}" for name, ms in idle_causes(parts)[:4])
-    if phase is Phase.DATA:
-        idle = sum_of(p for p in parts if p.op.startswith("(idle"))
-        return f"the device idle while the host fetches {idle:.3g} ms" if idle > 0.5 * ms else ""
-    if phase is Phase.OTHER:
-        early = sum_of(p for p in parts if p.early)
-        return "launched before the recording began" if early > 0.5 * ms else ""
+    notes: Mapping[Phase, Callable[[], str]] = {
+        Phase.COMMUNICATION: lambda: _hidden(ms, whole),
+        Phase.IDLE: lambda: " · ".join(f"{name} {plain(ms)}" for name, ms in idle_causes(parts)[:4]),
+        Phase.DATA: lambda: _idle_for_data(ms, parts),
+        Phase.BACKWARD: lambda: _recomputed(parts),
+        Phase.OTHER: lambda: _unlaunched(ms, parts),
+    }
+    return notes[phase]() if phase in notes else ""
+
+
+def _hidden(ms: float, whole: Whole) -> str:
+    if not whole.has_device:
+        return ""
+    hidden = whole.communication_ms - ms
+    return f"exposed; {plain(hidden)} more hidden behind compute" if hidden > 0.01 * ms else "all of it exposed"
+
+
+def _idle_for_data(ms: float, parts: Sequence[Part]) -> str:
+    idle = sum_of(p for p in parts if p.op.startswith("(idle"))
+    return "the device is idle while the host fetches" if idle > 0.5 * ms else ""
+
+
+def _recomputed(parts: Sequence[Part]) -> str:
+    """Backward's roles, where forward runs again in it; without that, the report splits it itself."""
+    roles = {role: sum_of(p for p in parts if p.role is role) for role in Role}
+    if roles[Role.RECOMPUTE] <= 0:
+        return ""
+    told = [(Role.INPUT_GRAD, "input gradients"), (Role.WEIGHT_GRAD, "weight gradients")]
+    named = [f"{name} {plain(roles[role])}" for role, name in [*told, (Role.RECOMPUTE, "forward again")]]
+    return " · ".join([*named, f"other {plain(roles[Role.NONE])}"])
+
+
+def _unlaunched(ms: float, parts: Sequence[Part]) -> str:
+    for launched, said in (
+        (Launched.BEFORE, "launched before the recording began"),
+        (Launched.LOST, "launch not recorded"),
+    ):
+        lost = sum_of(p for p in parts if p.launched is launched)
+        if lost > 0.5 * ms:
+            return said
     return ""
 
 
@@ -87,6 +129,7 @@ def op_class_times(whole: Whole) -> list[OpClassTime]:
             forward_ms=sum_of(p for p in parts if p.phase in FORWARD),
             backward_ms=sum_of(p for p in parts if p.phase is Phase.BACKWARD),
             calls=sum(p.calls for p in parts),
+            samples=samples_of(parts),
         )
         for op_class, parts in by_class.items()
     ]
@@ -107,6 +150,7 @@ def op_times(whole: Whole) -> list[OpTime]:
             shapes=shapes,
             ms=sum_of(parts),
             calls=sum(p.calls for p in parts),
+            samples=samples_of(parts),
         )
         for (op, op_class, role, layer, shapes), parts in grouped.items()
     ]
@@ -127,24 +171,28 @@ def layer_times(whole: Whole, types: Mapping[str, str]) -> list[LayerTime]:
     for path, parts in own.items():
         for above in _upwards(path):
             inside[above] += parts
-    containers = {path.rpartition(".")[0] for path in types}
-    return [
-        _layer_time(path, types[path], path in containers, inside[path], own.get(path, ()), whole.step_ms)
-        for path in types
-        if path in inside
-    ]
+    shown = [path for path in types if path in inside]
+    containers = {path.rpartition(".")[0] for path in shown}
+    place = {path: index for index, path in enumerate(shown)}
+    found = [_layer_time(path, types[path], inside[path], whole.step_ms) for path in shown]
+    for layer in found:
+        layer.parent = place.get(layer.layer.rpartition(".")[0], -1)
+        if layer.layer in containers:
+            mine = own.get(layer.layer, [])
+            layer.container = True
+            layer.own_ms = sum_of(mine)
+            layer.own_forward_ms = sum_of(p for p in mine if p.phase in FORWARD)
+            layer.own_backward_ms = sum_of(p for p in mine if p.phase is Phase.BACKWARD)
+    return found
 
 
-def _layer_time(
-    path: str, type_: str, container: bool, parts: Sequence[Part], own: Sequence[Part], step_ms: float
-) -> LayerTime:
+def _layer_time(path: str, type_: str, parts: Sequence[Part], step_ms: float) -> LayerTime:
     total = sum_of(parts)
     backward = [p for p in parts if p.phase is Phase.BACKWARD]
     roles = {p.role for p in backward}
     return LayerTime(
         layer=path,
         type=type_,
-        container=container,
         forward_ms=sum_of(p for p in parts if p.phase in FORWARD),
         backward_ms=sum_of(backward),
         input_grad_ms=_of_role(backward, Role.INPUT_GRAD, roles),
@@ -152,7 +200,7 @@ def _layer_time(
         recompute_ms=_of_role(backward, Role.RECOMPUTE, roles),
         total_ms=total,
         share=_share(total, step_ms),
-        own_ms=sum_of(own) if container else None,
+        samples=samples_of(parts),
     )
 
 

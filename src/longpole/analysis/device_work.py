@@ -30,6 +30,8 @@ WITHOUT_PARAMETERS = re.compile(
 PARAMETER_NODES = re.compile(r"AccumulateGrad$|^EmbeddingBackward\d*$")
 MATMUL_NODE = re.compile(r"^(Addmm|Mm|Linear|Bmm|Baddbmm|Matmul|Addbmm)Backward\d*$")
 MATMULS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+INPUT_OP = re.compile(r"^aten::\w+_backward_input$|^aten::layer_norm_grad_input$")
+WEIGHT_OP = re.compile(r"^aten::(\w+_backward_(weight|bias)|embedding_dense_backward|embedding_bag_dense_backward)$")
 WEIGHT_KERNEL = re.compile(r"GammaBeta|ComputeGradientFusedParams|wgrad|dgamma|dbeta", re.IGNORECASE)
 LOOSE = (None, OpClass.HOST, OpClass.COMPILED)  # classes of an op that say little of what is inside it
 
@@ -106,6 +108,8 @@ def _host_roles(trace: Trace, phase: NDArray[np.int64]) -> NDArray[np.int64]:
     nodes = matching(trace, re.compile(BACKWARD_NODE), (Kind.OP,))
     own[matching(trace, WITHOUT_PARAMETERS, (Kind.OP,))] = Role.INPUT_GRAD
     own[matching(trace, PARAMETER_NODES, (Kind.OP,))] = Role.WEIGHT_GRAD
+    own[matching(trace, INPUT_OP, (Kind.OP,))] = Role.INPUT_GRAD
+    own[matching(trace, WEIGHT_OP, (Kind.OP,))] = Role.WEIGHT_GRAD
     _matmul_roles(trace, own)
     found = inherit(own, events.parent)
     found[_recomputed(trace, phase, nodes)] = Role.RECOMPUTE

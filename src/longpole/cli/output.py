@@ -80,6 +80,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _perfetto(trace: Trace, places: Places) -> None:
     if places.perfetto is not None:
+        from longpole.analysis.attribution import attribute
         from longpole.report.perfetto import write_perfetto
 
-        write_perfetto([trace], places.perfetto)
+        write_perfetto([trace], places.perfetto, [attribute(trace)])
