@@ -10,19 +10,19 @@ import msgspec
 
 from longpole.errors import LongpoleError
 from longpole.importers.json_repair import loads_leniently
-from longpole.importers.json_structure import event_spans, learn_border
+from longpole.importers.json_structure import LEARN_BYTES, event_spans, learn_border
+from longpole.importers.window import BETWEEN, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from longpole.importers.source import Source
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 HEADER_LIMIT = 64 << 20  # an event list that has not begun by then never will
 EVENT_LIMIT = 64 << 20
 TRAILER_LIMIT = 64 << 20
 EVENTS_KEY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
-BETWEEN = b" \t\r\n,"
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # ValidationError is a DecodeError
 
 Event = TypeVar("Event")
@@ -40,61 +40,62 @@ class Outside:
 class Decoders(Generic[Event]):
     """How events are decoded: a whole list at once, or one that the first refused; None drops it."""
 
-    many: Callable[[bytes], Sequence[Event]]
+    many: Callable[[bytes | memoryview], Sequence[Event]]
     one: Callable[[bytes], Event | None]
 
 
 def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> Iterator[Sequence[Event]]:
-    """Lists of events from pieces of about 4 MB.
+    """Lists of events from pieces of about 1 MB.
 
     Raises LongpoleError where the file is no JSON trace.
     """
-    text = _enter(source, outside)
+    window = Window(_enter(source, outside))
     border: bytes | None = None
-    while more := source.read(PIECE_BYTES):
-        text += more
-        border = border or learn_border(text)
-        events, used = _by_border(text, border, decoders)
+    while window.fill(source, PIECE_BYTES):
+        border = border or learn_border(window.text(LEARN_BYTES))
+        events, used = _by_border(window, border, decoders)
         closing = None
         if events is None:
-            events, used, closing = _by_structure(text, decoders)
+            events, used, closing = _by_structure(window, decoders)
         if events:
             yield events
-        text = text[used:].lstrip(BETWEEN)
+        del events  # it may look into the window
+        window.drop(used)
         if closing is not None:
-            _leave(text, source, outside)
+            _leave(window.text(), source, outside)
             return
-        if len(text) > EVENT_LIMIT:
+        if len(window) > EVENT_LIMIT:
             outside.notes.append("An event is larger than 64 MB, or the file is damaged there: the rest was left out.")
             return
-    events, used, closing = _by_structure(text, decoders)
+    events, used, closing = _by_structure(window, decoders)
     if events:
         yield events
     if closing is not None:
-        _leave(text[used:], source, outside)
+        _leave(window.text()[used:], source, outside)
     else:
         reason = source.cut or "it ends before its event list does"
         outside.notes.append(f"The file is cut off: {reason}. Everything before the cut was used.")
 
 
-def _by_border(text: bytes, border: bytes | None, decoders: Decoders[Event]) -> tuple[Sequence[Event] | None, int]:
-    """Events up to the last thing in `text` that looks like a border; None where it was none.
+def _by_border(window: Window, border: bytes | None, decoders: Decoders[Event]) -> tuple[Sequence[Event] | None, int]:
+    """Events up to the last thing in the window that looks like a border; None where it was none.
 
     That `[` + part + `]` decodes is the proof: a parser that has read the part is outside strings and at the
     depth of the list, or the bracket would not have been accepted.
     """
-    cut = text.rfind(border) if border else -1
+    cut = window.rfind(border) if border else -1
     if cut < 0 or border is None:
         return None, 0
     end = cut + border.index(b"}") + 1
     try:
-        return decoders.many(b"[" + text[:end] + b"]"), end
+        return window.as_array(end, decoders.many), end
     except MALFORMED:
         return None, 0
 
 
-def _by_structure(text: bytes, decoders: Decoders[Event]) -> tuple[Sequence[Event], int, int | None]:
-    """Every whole event of `text`, how much of it they fill, and where the list is closed, if it is."""
+def _by_structure(window: Window, decoders: Decoders[Event]) -> tuple[Sequence[Event], int, int | None]:
+    """Every whole event of the window, how much of it they fill, and where the list is closed, if it is."""
+    text = window.text()
     spans, closing = event_spans(text)
     end = spans[-1][1] if spans else 0
     used = end if closing is None else closing

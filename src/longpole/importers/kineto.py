@@ -74,7 +74,7 @@ class Reading:
         self.marks = Marks(self.spans.lanes)
         self._list: msgspec.json.Decoder[Sequence[Event]] = msgspec.json.Decoder(list[Event])
 
-    def many(self, text: bytes) -> Sequence[Event]:
+    def many(self, text: bytes | memoryview) -> Sequence[Event]:
         events = self._list.decode(text)
         if not self.exact and loses_digits(np.array([event.ts for event in events], dtype=np.float64)):
             self.exact = True

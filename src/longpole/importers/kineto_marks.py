@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from longpole.importers.codes import plain_identity
@@ -87,7 +88,7 @@ class Marks:
     def _add_half(self, event: Event, spans: list[Event]) -> None:
         begun = self.open_spans.setdefault(self.lanes[event.pid, event.tid], [])
         if event.ph == "B":
-            begun.append(event)
+            begun.append(_kept(event))
         elif begun:
             span = begun.pop()
             span.ph, span.dur = "X", (time_of(event) - time_of(span)) / 1000
@@ -99,6 +100,17 @@ class Marks:
         table = np.array([_within_int64(row) for row in self.memory], dtype=np.int64).reshape(-1, 4)
         table = table[np.argsort(table[:, 0], kind="stable")]
         return MemoryEvents(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].astype(np.int32), table[:, 3].copy())
+
+
+def _kept(event: Event) -> Event:
+    """The event with copies of what looks into the window of text that it was read from."""
+    args = event.args
+    event.args = msgspec.structs.replace(
+        args, dims=args.dims.copy(), dims_old=args.dims_old.copy(), types=args.types.copy()
+    )
+    if isinstance(event, ExactEvent):
+        event.ts = event.ts.copy()
+    return event
 
 
 def _within_int64(row: tuple[int, int, int, int]) -> tuple[int, ...]:

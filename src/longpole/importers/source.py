@@ -56,6 +56,14 @@ class Source:
             return taken
         return self._next(size)
 
+    def readinto(self, place: memoryview) -> int:
+        """Fills the front of `place`; how many bytes, 0 at the end."""
+        if not self._ahead and not self._gzip:
+            return self._file.readinto(place)  # pyright: ignore[reportAttributeAccessIssue]
+        data = self.read(len(place))
+        place[: len(data)] = data
+        return len(data)
+
     def _next(self, size: int) -> bytes:
         if self._inflate is None:
             return self._file.read(size)
