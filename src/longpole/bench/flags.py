@@ -19,6 +19,10 @@ FLAGS: Mapping[str, Mapping[str, str]] = {
     "conv": {**_IMAGE, "pad_h": "0", "pad_w": "0", "stride_h": "1", "stride_w": "1", "groups": "1"},
     "rnn": {"type": "lstm", "hidden": REQUIRED, "batch": REQUIRED, "timesteps": REQUIRED},
     "sparse_gemm": {"m": REQUIRED, "n": REQUIRED, "k": REQUIRED, "sparsity": "0.95"},
+    "grouped_gemm": {
+        "groups": REQUIRED, "m": REQUIRED, "n_per_group": REQUIRED, "k": REQUIRED, "routing": "balanced",
+        "layer": "one", "pass": "fwd",
+    },
     "attention": {
         "batch": "1", "heads": REQUIRED, "kv_heads": "{heads}", "seq_q": REQUIRED, "seq_kv": "{seq_q}",
         "head_dim": REQUIRED, "causal": "0", "kind": "self",
@@ -35,10 +39,10 @@ FLAGS: Mapping[str, Mapping[str, str]] = {
     "collective": {"collective": REQUIRED, "elements": REQUIRED, "dtype": "fp32", "ranks": "2"},
 }  # fmt: skip
 _OPTIONAL = frozenset({"layout", "dtype"})
-_WORDS = frozenset({"type", "kind", "layout", "dtype", "mode", "optimizer", "collective"})
+_WORDS = frozenset({"routing", "layer", "pass", "type", "kind", "layout", "dtype", "mode", "optimizer", "collective"})
 _CHOICES = {
     "type": ("vanilla", "lstm", "gru"), "a_t": ("0", "1"), "b_t": ("0", "1"), "causal": ("0", "1"),
-    "mode": ("none", "sum"), "optimizer": ("AdamW", "SGD", "clip_grad_norm", "zero_grad"),
+    "mode": ("none", "sum"), "routing": ("balanced", "skewed"), "optimizer": ("AdamW", "SGD", "clip_grad_norm", "zero_grad"),
 }  # fmt: skip
 
 
@@ -86,7 +90,7 @@ def _check(name: str, value: str) -> None:
     if name == "sparsity":
         if not 0 <= number < 1:
             raise LongpoleError(f"--sparsity is at least 0 and below 1, not {value!r}")
-    elif number < least or number != int(number) or number >= 2**40:
+    elif not (least <= number < 2**40 and number.is_integer()):
         raise LongpoleError(f"--{name.replace('_', '-')} is a whole number from {least}, not {value!r}")
 
 

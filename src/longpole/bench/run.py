@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import torch
 
 from longpole.bench.devices import Device, device_of
 from longpole.bench.memory import too_large
@@ -50,7 +52,7 @@ def run_sizes(
 ) -> Iterator[list[Row]]:
     """The rows of each size as it is done; ends where the budget does, so that a later run can go on."""
     device = device_of(options.device)
-    ceilings = load_ceilings(device=options.device)
+    ceilings = load_ceilings(threads=torch.get_num_threads(), device=options.device)
     deadline = None if options.budget_s is None else time.monotonic() + options.budget_s
     ordered = in_order(sizes)
     for position, size in enumerate(ordered):
@@ -115,8 +117,3 @@ def _row(size: Size, options: Options, direction: str, cache: str, **values: obj
         suite=size.suite, op=size.op, index=size.index, label=size.label, direction=direction, dtype=options.dtype,
         cache=cache, params={name: value for name, value in size.row.items() if value}, **values,  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
-
-
-def quick(options: Options, seconds_each: float) -> Options:
-    """The same with so many seconds a piece."""
-    return replace(options, protocol=Protocol(budget_s=seconds_each))

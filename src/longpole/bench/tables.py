@@ -17,7 +17,8 @@ _BAR = 24
 
 def lines(rows: Sequence[Row]) -> Iterator[str]:
     """A table for a terminal; a `!` marks a wrong result, a `~` a median that did not settle."""
-    yield f"  {'operation':<52}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}  of bound"
+    head = f"  {'operation':<52}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}"
+    yield f"{head}  of bound"
     for row in rows:
         name = f"{row.op} {row.label}"[:51]
         if row.skipped is not None:
@@ -99,17 +100,13 @@ def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
     parts: list[str] = []
     notes: dict[str, int] = {}
     for row, others in pairs:
-        times = [
-            ("this machine", row.median_ms or 0.0, ""),
-            *((n, ms, marks) for n, ms, _, marks in (_other(e, notes) for e in others)),
-        ]
+        times = [("this machine", row.median_ms or 0.0, "")]
+        times += [(name, ms, marks) for name, ms, _, marks in (_other(each, notes) for each in others)]
         fastest = min(ms for _, ms, _ in times if ms > 0)
         parts.append(f"<h3>{escape(row.op)} {escape(row.label)} {escape(row.direction)}</h3>")
         for name, ms, marks in times:
-            width = 20 * fastest / ms if ms > 0 else 0
             here = ' class="here"' if name == "this machine" else ""
-            parts.append(
-                f'<div><i{here} style="width:{width:.2f}rem"></i> {escape(name)} {ms:.4g} ms{escape(marks)}</div>'
-            )
+            bar = f'<i{here} style="width:{20 * fastest / ms if ms > 0 else 0:.2f}rem"></i>'
+            parts.append(f"<div>{bar} {escape(name)} {ms:.4g} ms{escape(marks)}</div>")
     footnotes = "".join(f"<p>[{mark}] {escape(note)}</p>" for note, mark in notes.items())
     return f"<h2>Beside published results</h2>{''.join(parts)}{footnotes}" if pairs else ""

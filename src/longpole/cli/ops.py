@@ -112,9 +112,7 @@ def command(ctx: click.Context, **options: Any) -> None:
     """
     suite, operation = options["suite"], options["operation"]
     if (suite is None) == (operation is None):
-        raise LongpoleError(
-            "name a --suite or one operation: longpole ops --suite deepbench-train, or longpole ops gemm --m 8 --n 8 --k 8"
-        )
+        raise LongpoleError("name a --suite, or one operation: longpole ops gemm --m 1760 --n 128 --k 1760")
     if suite is not None and ctx.args:
         raise LongpoleError(f"{ctx.args[0]} means nothing beside --suite; leave one of them out")
     wanted = _wanted(options)
@@ -193,9 +191,7 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     if kept is not None:
         unfair = differences(kept, results)
         if unfair:
-            raise LongpoleError(
-                f"{path} was measured under other conditions ({unfair[0]}); --again forgets it, --results FILE keeps both"
-            )
+            raise LongpoleError(f"{path} holds under other conditions ({unfair[0]}); --again forgets it")
         results.rows = kept.rows
     done = {row.key() for row in results.rows if row.skipped is None or row.op not in _COLLECTIVE}
     todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]

@@ -1,0 +1,57 @@
+"""Collectives on processes spawned here: verified on every rank, bus bandwidth by the standard definition."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from longpole.bench.collectives import Message  # noqa: E402
+from longpole.bench.ranks import run_collectives  # noqa: E402
+from longpole.bench.spawn import run_local  # noqa: E402
+from longpole.bench.suites import load_suite, one_size  # noqa: E402
+
+OPERATIONS = ["all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send_recv"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_every_collective_gives_the_right_result_on_every_rank(ranks: int) -> None:
+    messages = [Message(operation, 1024) for operation in OPERATIONS]
+    found = run_local(messages, ranks, budget_s=0.01)
+    for message, result in zip(messages, found, strict=True):
+        assert "skipped" not in result or "wrong" not in result["skipped"], message.operation
+    by_name = {message.operation: result for message, result in zip(messages, found, strict=True)}
+    for sure in ("all_reduce", "broadcast", "all_gather", "send_recv"):
+        assert by_name[sure]["samples"] >= 5
+
+
+@pytest.mark.slow
+def test_a_message_that_no_backend_knows_is_skipped_and_the_rest_goes_on() -> None:
+    found = run_local([Message("gossip", 8), Message("all_reduce", 8)], 2, budget_s=0.01)
+    assert "gossip" in found[0]["skipped"]
+    assert found[1]["samples"] >= 5
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_leaves_no_process_and_says_why() -> None:
+    found = run_local([Message("all_reduce", 8)], 2, backend="no_such_backend", budget_s=0.01, timeout_s=30.0)
+    assert "no_such_backend" in found[0]["skipped"].lower()
+
+
+def test_other_numbers_of_ranks_are_skipped_with_what_to_do() -> None:
+    sizes = [
+        size for size in load_suite("deepbench-train") if size.op == "all_reduce" and size.row["processors"] == "32"
+    ]
+    rows = [row for found in run_collectives(sizes, (2,), 0.01) for row in found]
+    assert len(rows) == 7
+    assert all(row.skipped is not None and "torchrun" in row.skipped for row in rows)
+
+
+@pytest.mark.slow
+def test_bus_bandwidth_of_an_all_reduce() -> None:
+    size = one_size("all_reduce", {"floats": 25_000, "processors": 2})
+    row = next(row for found in run_collectives([size], (2,), 0.01) for row in found)
+    # two ranks: factor 2 * 1 / 2 = 1; bytes / nanoseconds = GB/s
+    assert row.median_ms is not None
+    assert row.bus_gb_per_s == pytest.approx(100_000 / (row.median_ms * 1e6))
