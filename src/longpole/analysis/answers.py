@@ -82,8 +82,8 @@ def _network_parts(study: Study) -> list[Part]:
     for layer in study.layers:
         for role, ms in _roles(layer):
             groups[role, group_of(layer.layer)] += ms
-    classes = _dominant_classes(study)
-    parts = [Part(_words(role, name, classes.get((role, name), ""), ms), ms) for (role, name), ms in groups.items()]
+    classes = _op_ms(study)
+    parts = [Part(_words(role, name, classes.get((role, name), {}), ms), ms) for (role, name), ms in groups.items()]
     tops = [layer for layer in study.layers if layer.parent == -1]
     forward = sum(layer.forward_ms or 0.0 for layer in tops)
     backward = sum(layer.backward_ms or 0.0 for layer in tops)
@@ -116,23 +116,28 @@ def group_of(path: str) -> str:
     return ".".join(parts)
 
 
-def _dominant_classes(study: Study) -> Mapping[tuple[str, str], tuple[str, float]]:
+def _op_ms(study: Study) -> Mapping[tuple[str, str], Mapping[str, float]]:
+    """Milliseconds of ops by op class, for each role and group of layers."""
     totals: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for op in study.ops:
         if op.layer is not None:
             totals[op.role, group_of(op.layer)][op.op_class] += op.ms
-    return {key: max(found.items(), key=lambda item: item[1]) for key, found in totals.items()}
+    return totals
 
 
-def _words(role: str, name: str, dominant: tuple[str, float] | str, ms: float) -> str:
+def _words(role: str, name: str, classes: Mapping[str, float], ms: float) -> str:
     place = f"`{name}`" if name else "the outermost module"
     if role.startswith("own"):
         return f"{role[4:].upper()} of {place} itself, outside its layers"
-    kind = ""
-    if dominant:
-        op_class, class_ms = dominant
-        kind = f" ({op_class.replace('_', ' ')})" if class_ms > HALF * ms else " (mostly Python)"
-    return f"{ROLE_WORDS.get(role, role.upper())} of {place}{kind}"
+    return f"{ROLE_WORDS.get(role, role.upper())} of {place}{_kind(classes, ms)}"
+
+
+def _kind(classes: Mapping[str, float], ms: float) -> str:
+    """What most of it is: one op class, or Python where ops are not even half; nothing where it is a mixture."""
+    if not classes or sum(classes.values()) < HALF * ms:
+        return " (mostly Python)"
+    op_class, most = max(classes.items(), key=lambda item: item[1])
+    return f" ({op_class.replace('_', ' ')})" if most > HALF * ms else ""
 
 
 def headline_of(study: Study) -> str:

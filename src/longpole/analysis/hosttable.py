@@ -17,7 +17,7 @@ from longpole.cost import cost_of
 from longpole.trace import Kind, Level, OpClass, Phase, Role, label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,8 +35,8 @@ class Times:
     """Milliseconds a step of each event, whole-table shape, and what of the step no event explains."""
 
     ms: NDArray[np.float64]
+    weight: NDArray[np.float64]  # how often a step has this event: 1, less where steps differ, 0 where unused
     step_ms: float
-    deep_steps: int
 
     @property
     def unexplained_ms(self) -> float:
@@ -46,25 +46,43 @@ class Times:
 
 def times_of(trace: Trace, attribution: Attribution, ledger: Ledger) -> Times:
     """Own times of events, less what recording them cost, so that each phase sums to its ledger."""
-    deep = max(len(steps_at(trace, Level.OPS)), 1)
-    own_ms = attribution.own_ns / 1e6 / deep
-    events = trace.events
+    weight, own_ns = typical(trace, attribution)
+    own_ms = own_ns * weight / 1e6
+    events, rows = trace.events, attribution.rows
     recorded = np.zeros(len(events))
-    recorded[attribution.rows] = (events.kind[attribution.rows] == Kind.OP) / deep
-    np.add.at(recorded, events.parent[attribution.rows[events.parent[attribution.rows] >= 0]], 1 / deep)
+    recorded[rows] = (events.kind[rows] == Kind.OP) * weight[rows]
+    inside = rows[events.parent[rows] >= 0]
+    np.add.at(recorded, events.parent[inside], weight[inside])
     marked = _under_mark(trace, attribution)
     ms = np.zeros(len(events))
-    for phase in (*Phase,):
+    for phase in Phase:
         in_gaps = ledger.gap_ms.get(phase, 0.0)
-        here = attribution.rows[attribution.phase[attribution.rows] == phase]
-        for rows, target in (
-            (here[marked[here]], _marked_target(ledger, phase, in_gaps)),
-            (here[~marked[here]], in_gaps),
-        ):
-            if len(rows):
-                limit = target if marked[rows[0]] else min(target, float(own_ms[rows].sum()))
-                ms[rows] = without_probe(own_ms[rows], recorded[rows], limit)
-    return Times(ms, float(ledger.wall_ms.mean()), deep)
+        here = rows[attribution.phase[rows] == phase]
+        under, between = here[marked[here]], here[~marked[here]]
+        ms[under] = without_probe(own_ms[under], recorded[under], _marked_target(ledger, phase, in_gaps))
+        # A gap has holes that no event covers, so its events are never stretched to fill it.
+        ms[between] = without_probe(own_ms[between], recorded[between], min(in_gaps, float(own_ms[between].sum())))
+    return Times(ms, weight, float(ledger.wall_ms.mean()))
+
+
+def typical(trace: Trace, attribution: Attribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight and own nanoseconds of each event, hiccups of single steps left out.
+
+    Steps that ran the same ops in the same order stand for each other: the first of them has, for each event,
+    the lower median over all, and counts as often as there are such steps.
+    """
+    weight = np.zeros(len(trace.events))
+    own_ns = np.zeros(len(trace.events))
+    alike: dict[bytes, list[NDArray[np.intp]]] = defaultdict(list)
+    windows = steps_at(trace, Level.OPS)
+    for window in windows:
+        rows = attribution.rows[attribution.step[attribution.rows] == window.index]
+        alike[trace.events.name[rows].tobytes()].append(rows)
+    for group in alike.values():
+        weight[group[0]] = len(group) / len(windows)
+        own = np.sort(np.stack([attribution.own_ns[rows] for rows in group]), axis=0)
+        own_ns[group[0]] = own[(len(group) - 1) // 2]
+    return weight, own_ns
 
 
 def _marked_target(ledger: Ledger, phase: Phase, in_gaps: float) -> float:
@@ -188,24 +206,24 @@ def _first_shapes(shapes: str) -> tuple[tuple[int, ...], ...]:
 
 
 def _layer_calls(trace: Trace, times: Times, count: int) -> NDArray[np.float64]:
-    deep = {step.index for step in steps_at(trace, Level.OPS)}
-    spans = [(step.start_ns, step.end_ns) for step in trace.steps if step.index in deep]
-    starts = trace.events.start_ns[trace.calls.row]
-    inside = np.zeros(len(starts), dtype=bool)
-    for start, end in spans:
-        inside |= (starts >= start) & (starts < end)
-    known = inside & (trace.calls.layer >= 0)
-    return np.bincount(trace.calls.layer[known], minlength=count) / times.deep_steps
+    known = trace.calls.layer >= 0
+    return np.bincount(trace.calls.layer[known], weights=times.weight[trace.calls.row[known]], minlength=count)
 
 
 def _layer_flops(trace: Trace, attribution: Attribution, times: Times, count: int) -> NDArray[np.float64]:
     found = np.zeros(count)
-    for work in np.unique(attribution.work[attribution.work >= 0]).tolist():
+    for work in _works(attribution, times).tolist():
         layer = int(attribution.layer[work])
         cost = cost_at(trace, work) if layer >= 0 else None
         if cost is not None and cost.flops is not None:
-            found[layer] += cost.flops / times.deep_steps
+            found[layer] += cost.flops * times.weight[work]
     return found
+
+
+def _works(attribution: Attribution, times: Times) -> NDArray[np.int64]:
+    """Rows of the ops that do work in the steps that count."""
+    rows = attribution.rows[times.weight[attribution.rows] > 0]
+    return np.unique(attribution.work[rows][attribution.work[rows] >= 0])
 
 
 def cost_at(trace: Trace, row: int) -> Cost | None:
@@ -230,7 +248,7 @@ def _cost(name: str, shapes: str, dtypes: str, concrete: str) -> Cost | None:
 
 def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpClassTime]:
     """Every class that takes time; they sum to the step."""
-    rows = attribution.rows
+    rows = attribution.rows[times.weight[attribution.rows] > 0]
     classes, ms = attribution.op_class[rows], times.ms[rows]
     forward = np.isin(attribution.phase[rows], FORWARD_PHASES)
     backward = attribution.phase[rows] == Phase.BACKWARD
@@ -242,7 +260,7 @@ def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list
             continue
         works = np.unique(attribution.work[rows[here]])
         works = works[works >= 0]
-        costs = [cost_at(trace, work) for work in works.tolist()]
+        costs = [(cost_at(trace, work), float(times.weight[work])) for work in works.tolist()]
         found.append(
             OpClassTime(
                 op_class=label(op_class),
@@ -250,22 +268,17 @@ def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list
                 share=total / times.step_ms,
                 forward_ms=float(ms[here & forward].sum()),
                 backward_ms=float(ms[here & backward].sum()),
-                flops=_sum(cost.flops if cost else None for cost in costs) / times.deep_steps if costs else None,
-                bytes=_sum(cost.bytes_moved if cost else None for cost in costs) / times.deep_steps if costs else None,
-                calls=len(works) / times.deep_steps if costs else None,
+                flops=sum((cost.flops or 0.0) * often for cost, often in costs if cost) if costs else None,
+                bytes=sum((cost.bytes_moved or 0.0) * often for cost, often in costs if cost) if costs else None,
+                calls=float(times.weight[works].sum()) if costs else None,
             )
         )
     return sorted(found, key=lambda entry: -entry.ms)
 
 
-def _sum(values: Iterable[float | None]) -> float:
-    """What is known of it: a class with one op of unknown cost is not unknown."""
-    return float(sum(value for value in values if value is not None))
-
-
 def op_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpTime]:
     """Ops by name, layer, role and shapes, longest first; unclassified ones are never cut off."""
-    rows = attribution.rows[attribution.work[attribution.rows] >= 0]
+    rows = attribution.rows[(attribution.work[attribution.rows] >= 0) & (times.weight[attribution.rows] > 0)]
     works = attribution.work[rows]
     keys: dict[tuple[int, int, int, int, int], list[int]] = defaultdict(list)
     ms = np.bincount(works, weights=times.ms[rows], minlength=len(trace.events))
@@ -288,7 +301,7 @@ def _op_time(
 ) -> OpTime:
     name, op_class, role, layer, shapes = key
     cost = cost_at(trace, members[0])
-    calls = len(members) / times.deep_steps
+    calls = float(times.weight[list(members)].sum())
     return OpTime(
         op=trace.text(name),
         op_class=label(OpClass(op_class)),

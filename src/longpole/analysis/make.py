@@ -30,6 +30,8 @@ from longpole.trace import DEVICE_WORK, Kind, Level, Phase, label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from longpole.trace import Trace
 
 MOST_SITES = 6
@@ -133,9 +135,15 @@ def _step(trace: Trace, ledger: Ledger) -> Step:
         accounted_share=1 - residual / mean,
         probe_share=_probe_share(trace, mean),
         residual_ms=residual,
-        profiled_probe_share=float(np.median(deep)) / float(np.median(walls)) - 1 if deep else None,
+        profiled_probe_share=_added(deep, walls),
         samples=_samples(trace, ledger),
     )
+
+
+def _added(deep_ms: list[float], walls: NDArray[np.float64]) -> float | None:
+    """What the deepest level added to its own steps; None where noise hides it."""
+    added = float(np.median(deep_ms)) / float(np.median(walls)) - 1 if deep_ms else -1.0
+    return added if added >= 0 else None
 
 
 def _samples(trace: Trace, ledger: Ledger) -> list[StepSample]:

@@ -26,6 +26,8 @@ def _library_folders() -> tuple[str, ...]:
     return tuple(os.path.realpath(path) + os.sep for path in paths if path)
 
 
+# The function round a comprehension says more than the comprehension does.
+NAMELESS = frozenset({"<listcomp>", "<genexpr>", "<setcomp>", "<dictcomp>", "<lambda>"})
 LIBRARIES = _library_folders()
 
 
@@ -41,7 +43,7 @@ def user_place(frame: FrameType) -> tuple[CodeType, int]:
     """The innermost of the user's own lines on this stack; the innermost line of all where none is his."""
     at: FrameType | None = frame
     while at is not None:
-        if is_users(at.f_code.co_filename) and not is_ours(at):
+        if is_users(at.f_code.co_filename) and at.f_code.co_name not in NAMELESS and not is_ours(at):
             return at.f_code, at.f_lineno or 0
         at = at.f_back
     return frame.f_code, frame.f_lineno or 0

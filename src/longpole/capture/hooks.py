@@ -90,7 +90,7 @@ class PhaseHooks:
             try:
                 return function(iterator)
             finally:
-                log.marks.append((Phase.DATA, start, clock(), getattr(iterator, "_num_workers", 0)))
+                log.marks.extend((Phase.DATA, start, clock(), getattr(iterator, "_num_workers", 0)))
 
         return longpole_next
 
@@ -108,7 +108,7 @@ class PhaseHooks:
         if start is None:
             return
         end = self.log.clock()
-        self.log.marks.append((Phase.OPTIMIZER, start, end, 0))
+        self.log.marks.extend((Phase.OPTIMIZER, start, end, 0))
         if not self._running:  # an optimizer that steps others, like a sharded one, is one optimizer
             self._stepped(optimizer, end)
 

@@ -79,7 +79,7 @@ class ModuleMarks:
             try:
                 return function(module, *args, **kwargs)
             finally:
-                log.marks.append((phase, start, clock(), detail))
+                log.marks.extend((phase, start, clock(), detail))
                 self._inside = False
 
         return longpole_call

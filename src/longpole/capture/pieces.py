@@ -7,48 +7,60 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longpole.capture.frames import describe
+from longpole.capture.marks import MARK_WIDTH
 from longpole.trace.build import Piece, events_piece
 from longpole.trace.kinds import Kind, NoGrad, Phase, label
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from longpole.capture.gradients import GradientRow
     from longpole.capture.loop import LoopFinder
-    from longpole.capture.marks import Mark
     from longpole.capture.modules import Call, LayerTable, ModuleMarks
     from longpole.capture.sampler import Sample
     from longpole.trace.build import TraceBuilder
 
 
-def mark_piece(
-    marks: Sequence[Mark],
-    calls: Sequence[Call],
-    builder: TraceBuilder,
-    lane: int,
-    layers: LayerTable,
-    modules: ModuleMarks,
-) -> Piece:
-    """Rows of kind PHASE and LAYER, on the training thread's lane."""
-    count = len(marks) + len(calls)
-    known = [(layers.row_of(module), *rest) for module, *rest in calls]
-    names = [builder.intern(label(Phase(mark[0]))) for mark in marks]
-    names += [builder.intern(builder_name(layers, row)) for row, *_ in known]
-    starts = [mark[1] for mark in marks] + [call[1] for call in known]
-    ends = [mark[2] for mark in marks] + [call[2] for call in known]
-    none = [-1] * len(marks)
-    columns: dict[str, Sequence[int]] = {
-        "start_ns": starts,
-        "duration_ns": [end - start for start, end in zip(starts, ends, strict=True)],
-        "name": names,
-        "kind": [Kind.PHASE] * len(marks) + [Kind.LAYER] * len(calls),
-        "lane": [lane] * count,
-        "correlation": [_detail(mark, modules) for mark in marks] + [-1] * len(calls),
-        "layer": none + [call[0] for call in known],
-        "sequence": none + [call[3] for call in known],
-        "last_sequence": none + [call[4] for call in known],
-    }
-    return events_piece({name: np.asarray(column, dtype=np.int64) for name, column in columns.items()} if count else {})
+def mark_piece(marks: array[int], builder: TraceBuilder, lane: int, modules: ModuleMarks) -> Piece:
+    """Rows of kind PHASE, on the training thread's lane."""
+    rows = np.array(marks, dtype=np.int64).reshape(-1, MARK_WIDTH)
+    if not len(rows):
+        return events_piece({})
+    phase, start, end, detail = rows.T
+    names = np.array([builder.intern(label(found)) for found in Phase])
+    return events_piece(
+        {
+            "start_ns": start,
+            "duration_ns": end - start,
+            "name": names[phase],
+            "kind": np.full(len(rows), Kind.PHASE),
+            "lane": np.full(len(rows), lane),
+            "correlation": _details(phase, detail, modules),
+        }
+    )
+
+
+def call_piece(calls: Sequence[Call], builder: TraceBuilder, lane: int, layers: LayerTable) -> Piece:
+    """Rows of kind LAYER, on the training thread's lane."""
+    if not calls:
+        return events_piece({})
+    start, end, first, last = np.array([call[1:] for call in calls], dtype=np.int64).T
+    rows = [layers.row_of(call[0]) for call in calls]
+    return events_piece(
+        {
+            "start_ns": start,
+            "duration_ns": end - start,
+            "name": np.array([builder.intern(builder_name(layers, row)) for row in rows]),
+            "kind": np.full(len(rows), Kind.LAYER),
+            "lane": np.full(len(rows), lane),
+            "layer": np.array(rows),
+            "sequence": first,
+            "last_sequence": last,
+        }
+    )
 
 
 def builder_name(layers: LayerTable, row: int) -> str:
@@ -58,12 +70,10 @@ def builder_name(layers: LayerTable, row: int) -> str:
     return layers.layers[row].path or layers.layers[row].type
 
 
-def _detail(mark: Mark, modules: ModuleMarks) -> int:
-    phase, _, _, detail = mark
-    if phase == Phase.EVALUATION:
-        identity, eval_mode = detail >> 1, detail & 1
-        return eval_mode | (NoGrad.TRAINED if identity in modules.trained else 0)
-    return detail if phase == Phase.DATA else -1
+def _details(phase: NDArray[np.int64], detail: NDArray[np.int64], modules: ModuleMarks) -> NDArray[np.int64]:
+    """NoGrad flags for EVALUATION, workers for DATA, -1 for the rest."""
+    trained = np.isin(detail >> 1, np.array(list(modules.trained), dtype=np.int64)) * int(NoGrad.TRAINED)
+    return np.where(phase == Phase.EVALUATION, detail & 1 | trained, np.where(phase == Phase.DATA, detail, -1))
 
 
 def sample_piece(samples: Sequence[Sample], loop: LoopFinder, builder: TraceBuilder) -> Piece:

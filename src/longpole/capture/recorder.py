@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from array import array
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,7 @@ from longpole.capture.kineto import KinetoBlock
 from longpole.capture.loop import LoopFinder
 from longpole.capture.marks import MarkLog, mark_cost_ns
 from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
-from longpole.capture.pieces import gradient_piece, mark_piece, sample_piece
+from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
 from longpole.capture.turns import TurnFinder
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
     from torch.optim.optimizer import Optimizer
 
+    from longpole.capture.modules import Call
     from longpole.trace.store import TraceWriter
 
 BACKWARDS_WITHOUT_OPTIMIZER = 20  # then the update is the script's own code, and backward is the rhythm
-FLUSH_EVERY = 8  # steps
+SETTLE_EVERY = 256  # steps
+LAYERED = (Level.OPS, Level.GRADIENTS)
 
 
 class StopScriptError(SystemExit):
@@ -73,6 +76,9 @@ class Recorder:
         self._optimizers: dict[int, str] = {}
         self._held: dict[str, str] = {}  # bytes of parameters, gradients and optimizer state
         self._backwards = 0
+        self._steps: list[StepWindow] = []  # these three wait for a moment between deeper steps
+        self._marks = array("q")
+        self._calls: list[Call] = []
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -91,6 +97,7 @@ class Recorder:
         if self._active:
             self._guarded(self._leave_level)
             self._remove()
+        self._guarded(self._settle)
         self._guarded(self._describe)
         if self.failure:
             self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
@@ -154,6 +161,8 @@ class Recorder:
         if not (level == self._level == Level.SITES):  # the sampler must not fall into step with the loop
             self._leave_level()
         self._close_step(end_ns)
+        if level != self._level or len(self._steps) >= SETTLE_EVERY:
+            self._settle()
         if self.plan.over:
             self.stopped = "window"
             self._remove()
@@ -161,7 +170,8 @@ class Recorder:
             if self.options.stop:
                 raise StopScriptError(0)
             return
-        self._enter_level(level)
+        if not (level == self._level == Level.PHASES):
+            self._enter_level(level)
         self._first_sequence = get_sequence()
         self._start_ns = self._log.clock()
 
@@ -171,19 +181,27 @@ class Recorder:
             self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
 
     def _close_step(self, end_ns: int) -> None:
-        marks = self._log.take()
+        """Keeps what was marked as it is: between two level-0 steps there is time for nothing else."""
         if self._log.on_mark is not None:
             self._loop.end_step()
+        self._steps.append(StepWindow(self._index, self._start_ns, end_ns, self._level, self._first_sequence))
+        marks = self._log.take()
         if self._level != Level.NONE:
-            calls = self._modules.take_calls()
-            self._layers.find(self._modules.roots.values())
-            piece = mark_piece(marks, calls, self.builder, self._lane, self._layers, self._modules)
-            self.builder.add(piece)
-        self.builder.layers = self._layers.layers
-        window = StepWindow(self._index, self._start_ns, end_ns, self._level, self._first_sequence)
-        self.builder.steps.append(window)
+            self._marks += marks
+        if self._level in LAYERED:
+            self._calls += self._modules.take_calls()
         self._index += 1
-        if self._writer is not None and self._index % FLUSH_EVERY == 0 and self._level != Level.NONE:
+
+    def _settle(self) -> None:
+        """Turns kept marks into rows, and writes them."""
+        self._layers.find(self._modules.roots.values())
+        self.builder.layers = self._layers.layers
+        steps, marks, calls = self._steps, self._marks, self._calls
+        self._steps, self._marks, self._calls = [], array("q"), []
+        self.builder.add(mark_piece(marks, self.builder, self._lane, self._modules))
+        self.builder.add(call_piece(calls, self.builder, self._lane, self._layers))
+        self.builder.steps.extend(steps)
+        if self._writer is not None:
             self._writer.flush(self.builder)
 
     # -- levels -------------------------------------------------------------------------------------------
@@ -242,6 +260,7 @@ class Recorder:
 
     def _saved(self, mode: GradientMode) -> None:
         self._layers.find(self._modules.roots.values())
+        self.builder.layers = self._layers.layers
         counted: set[int] = set()
         for module, storages in mode.saved.items():
             row = self._layers.row_of(module)

@@ -39,7 +39,7 @@ class Layer(msgspec.Struct, frozen=True):
     parameter_shapes: tuple[tuple[int, ...], ...] = ()
 
 
-class StepWindow(msgspec.Struct, frozen=True):
+class StepWindow(msgspec.Struct, frozen=True, gc=False):
     """One turn of the training loop, from the end of the update before to the end of its own."""
 
     index: int
