@@ -14,9 +14,10 @@ from longpole.analysis.device_gap_table import gap_table
 from longpole.analysis.device_gaps import Gaps, find_gaps
 from longpole.analysis.device_parts import Whole, communication_total, merged, parts_of
 from longpole.analysis.device_poles import headline
-from longpole.analysis.device_steps import Turns, turns_of
+from longpole.analysis.device_steps import Turns, in_common, turns_of
 from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
 from longpole.analysis.device_timelines import timelines
+from longpole.analysis.device_words import ms
 from longpole.analysis.ranks import answer_of, findings_of, study_ranks
 from longpole.analysis.study import Memory, Rank, RankStep, Run, Spread, Step, StepCounts, StepSample, Study
 from longpole.analysis.timeline import device_window, timeline
@@ -48,7 +49,9 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
     """
     if not traces:
         raise LongpoleError("no trace to study; give a trace file, or a folder of them")
-    ranks = [_one_rank(trace, step) for trace in traces]
+    attributed = [attribute(trace) for trace in traces]
+    turns = in_common([turns_of(t, found.launched, step) for t, (_, found) in zip(traces, attributed, strict=True)])
+    ranks = [_one_rank(*one) for one in zip(traces, attributed, turns, strict=True)]
     whole = merged([rank.whole for rank in ranks])
     first = ranks[0]
     unit = "step" if first.turns.has_steps else "recording"
@@ -78,11 +81,13 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
         study.rank_report = study_ranks(traces, [rank.attribution.host_phase for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
         study.findings += findings_of(study.rank_report)
+        study.headline += "".join(
+            f" Rank {one.rank} makes the others wait {ms(one.ms)} a step." for one in study.rank_report.stragglers[:1]
+        )
 
 
-def _one_rank(trace: Trace, step: int | None) -> OneRank:
-    pieces, found = attribute(trace)
-    turns = turns_of(trace, found.launched, step)
+def _one_rank(trace: Trace, attributed: tuple[Pieces, Attribution], turns: Turns) -> OneRank:
+    pieces, found = attributed
     windows = [turn.window for turn in turns.kept]
     whole_window = device_window(trace)
     gaps = None

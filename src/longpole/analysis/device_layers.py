@@ -34,24 +34,36 @@ class LayerMap:
     of: NDArray[np.int64]
     paths: list[str]
     types: list[str]
-    parents: list[int]
     why: str = ""
 
 
 def layer_map(trace: Trace, phase: NDArray[np.int64]) -> LayerMap:
     """Layers of all events, given the phase of each; a `why` in place of layers where no frame names them."""
+    if len(trace.calls.row):
+        return _of_calls(trace, phase)
     frames = matching(trace, MODULE, (Kind.PYTHON,))
     if not len(frames):
-        return LayerMap(np.full(len(trace.events), -1, dtype=np.int64), [], [], [], NO_FRAMES)
-    own, paths, types, parents = _paths(trace, frames, phase)
+        return LayerMap(np.full(len(trace.events), -1, dtype=np.int64), [], [], NO_FRAMES)
+    own, paths, types = _paths(trace, frames, phase)
     host = inherit(own, trace.events.parent)
     _by_sequence(trace, host, phase)
-    return LayerMap(at(host, launching(trace)), paths, types, parents)
+    return LayerMap(at(host, launching(trace)), paths, types)
+
+
+def _of_calls(trace: Trace, phase: NDArray[np.int64]) -> LayerMap:
+    """Layers of a live run, which marks the calls of modules by their own paths."""
+    own = np.full(len(trace.events), -1, dtype=np.int64)
+    own[trace.calls.row] = trace.calls.layer
+    host = inherit(own, trace.events.parent)
+    _by_sequence(trace, host, phase)
+    paths = [layer.path or layer.type or "(model)" for layer in trace.layers]
+    types = [layer.type for layer in trace.layers]
+    return LayerMap(at(host, launching(trace)), paths, types)
 
 
 def _paths(
     trace: Trace, frames: NDArray[np.intp], phase: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], list[str], list[str], list[int]]:
+) -> tuple[NDArray[np.int64], list[str], list[str]]:
     """The layer of each module frame, -1 elsewhere.
 
     A name is one module, wherever it runs: recomputed in backward it has no frames round it that tell its path,
@@ -61,7 +73,6 @@ def _paths(
     number_of: dict[int, int] = {}
     paths: list[str] = []
     types: list[str] = []
-    parents: list[int] = []
     frames = frames[np.argsort(phase[frames] == Phase.BACKWARD, kind="stable")]
     above = _frames_above(trace, frames)
     for row, up, code in zip(frames.tolist(), above.tolist(), trace.events.name[frames].tolist(), strict=True):
@@ -72,9 +83,8 @@ def _paths(
             parent = int(own[up]) if up >= 0 else -1
             paths.append(f"{paths[parent]}.{name}" if parent >= 0 else name)
             types.append(name.rpartition("_")[0] or name)
-            parents.append(parent)
         own[row] = number
-    return own, paths, types, parents
+    return own, paths, types
 
 
 def _frames_above(trace: Trace, frames: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.trace import Kind, Phase
+from longpole.trace import Kind, Phase, label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +60,7 @@ FRAMES: Table = (
     (Phase.LOSS, r"^nn\.Module: \w*(Loss|Criterion)_\d+$|torch/nn/modules/loss\.py\(\d+\): forward$"),
     (Phase.CHECKPOINT, r"torch/serialization\.py\(\d+\): save$"),
 )
+MARKS: Table = tuple((phase, f"^{label(phase)}$") for phase in Phase)  # longpole's own, of a live run
 MODULE = re.compile(r"nn\.Module: (.+)")
 UPDATE = re.compile(r"^Optimizer\.step#|torch/optim/\w+\.py\(\d+\): step$")
 STEP_MARK = re.compile(r"ProfilerStep|^(train(ing)?[ _-]?)?(step|iter|iteration|batch)[ _#:-]*\d+$", re.IGNORECASE)
@@ -74,6 +75,7 @@ def phases_by_name(trace: Trace) -> NDArray[np.int64]:
         (Kind.OP, Kind.COLLECTIVE): OPS,
         (Kind.ANNOTATION,): ANNOTATIONS,
         (Kind.PYTHON,): FRAMES,
+        (Kind.PHASE,): MARKS,
     }
     found = np.full(len(events), -1, dtype=np.int64)
     for kinds, table in tables.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from longpole.analysis.device_launches import Launched
 from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.errors import LongpoleError
+from longpole.trace import Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,9 @@ def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Tur
         return _one(found, step, why)
     if not found:
         return Turns([_recording(trace)], [_recording(trace)], has_steps=False, notes=[why])
+    deep = {one.index for one in steps if one.level == Level.OPS}
+    if deep:  # a live run: its other steps have no device work in them
+        found = [turn for turn in found if turn.index in deep]
     kept, notes = _without_first(trace, found, launched)
     return Turns(found, kept, has_steps=True, notes=[why, *notes])
 
@@ -96,3 +100,11 @@ def _without_first(trace: Trace, found: list[Turn], launched: NDArray[np.uint8])
         f"device had {foreign:.0f} ms of work from before the recording to do."
     )
     return rest, [note]
+
+
+def in_common(turns: Sequence[Turns]) -> list[Turns]:
+    """The same steps kept on every rank, where they are numbered alike; ranks of other numbers keep their own."""
+    shared = set.intersection(*({turn.index for turn in one.kept} for one in turns))
+    if not shared or not all(one.has_steps for one in turns):
+        return list(turns)
+    return [replace(one, kept=[turn for turn in one.kept if turn.index in shared]) for one in turns]

@@ -22,7 +22,7 @@ FORWARD = (Phase.FORWARD, Phase.LOSS)
 
 
 def sum_of(parts: Iterable[Part]) -> float:
-    return sum(part.ms for part in parts)
+    return sum((part.ms for part in parts), 0.0)
 
 
 def samples_of(parts: Iterable[Part]) -> list[float]:

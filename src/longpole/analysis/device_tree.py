@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from longpole.trace import Trace
 
-NESTED = (Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON, Kind.COLLECTIVE)
+NESTED = (Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON, Kind.PHASE, Kind.LAYER, Kind.COLLECTIVE)
+RANGES = (Kind.ANNOTATION, Kind.PHASE, Kind.LAYER)
 OF_FRAMEWORK = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
 
 
@@ -69,7 +70,7 @@ def host_pieces(trace: Trace) -> Pieces:
     order = np.argsort(start, kind="stable")
     row, start, end = row[order], start[order], end[order]
     kind = events.kind[row]
-    precedence = np.where(np.isin(kind, OF_FRAMEWORK), 0, np.where(kind == Kind.ANNOTATION, 1, 2)).astype(np.int8)
+    precedence = np.where(np.isin(kind, OF_FRAMEWORK), 0, np.where(np.isin(kind, RANGES), 1, 2)).astype(np.int8)
     return Pieces(row, start, end, precedence)
 
 

@@ -1,0 +1,226 @@
+"""Studies of traces: parts sum to the step, and recorded traces of real machines get the right answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from longpole.analysis.device import device_study
+from longpole.analysis.study import Answer, Study, load_study
+from longpole.errors import LongpoleError
+from longpole.importers import open_trace, open_traces
+from made_traces import kernel, opened, runtime, span
+from shared_paths import trace_files, traces_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+needs_traces = pytest.mark.skipif(not trace_files(), reason="recorded traces are not here; set LONGPOLE_TRACES")
+
+
+def check_sums(study: Study) -> None:
+    """What a study promises of its tables, whatever it is of."""
+    step = study.step.wall_ms.mean
+    assert step is not None
+    near = pytest.approx(step, rel=1e-9, abs=1e-9)
+    for table in (study.phases, study.op_classes, study.ops):
+        assert sum(row.ms for row in table) == near
+        assert all(row.ms >= 0 for row in table)
+    assert sum(phase.share for phase in study.phases) == pytest.approx(1)
+    layered = sum(op.ms for op in study.ops if op.layer is not None)
+    own = [layer.own_ms if layer.container else layer.total_ms for layer in study.layers]
+    assert sum(ms for ms in own if ms is not None) == pytest.approx(layered)
+    for phase in study.phases:
+        assert not phase.samples or sum(phase.samples) / len(phase.samples) == pytest.approx(phase.ms)
+    for rank in study.ranks:
+        if rank.timeline is not None:
+            assert sum(gap.ms for gap in rank.gaps) == pytest.approx(rank.timeline.idle.ms, abs=1e-6)
+            assert all(gap.evidence for gap in rank.gaps)
+
+
+def study_of(name: str) -> Study:
+    return device_study([open_trace(next(traces_folder().glob(f"*{name}*")))])
+
+
+def answer(study: Study, question: str) -> Answer:
+    return next(one for one in study.answers if one.question == question)
+
+
+def ms_of(study: Study, phase: str) -> float:
+    return sum(row.ms for row in study.phases if row.phase == phase)
+
+
+@needs_traces
+@pytest.mark.parametrize("path", trace_files(), ids=lambda path: path.name[:48])
+def test_every_recorded_trace_sums_and_agrees_with_interval_arithmetic(path: Path) -> None:
+    study = device_study([open_trace(path)])
+    check_sums(study)
+    assert study.headline
+    assert load_study(study.to_json(), "here") == study
+    exact = json.loads((traces_folder() / "EXACT.json").read_text()).get(path.name)
+    line = study.ranks[0].timeline
+    if exact is not None and exact.get("span") and line is not None:
+        for name, share in (("idle_pct", line.idle), ("comp_pct", line.compute), ("comm_pct", line.communication)):
+            assert share.share * 100 == pytest.approx(exact[name], abs=0.1)
+        assert line.exposed_communication.share * 100 == pytest.approx(exact["exposed_comm_pct"], abs=0.1)
+
+
+@needs_traces
+def test_without_workers_training_is_data_bound_and_with_four_it_is_not() -> None:
+    none, four = study_of("num_workers_0"), study_of("num_workers_4")
+    said = answer(none, "Is it waiting for data?")
+    assert said.answer == "yes"
+    assert "DATA" in none.headline
+    # The host spends 49 to 59 ms of each step in the loader; for most of it the device has nothing to do.
+    assert 40 < said.evidence["saving_ms"] < 60
+    assert said.evidence["without_ms"] == pytest.approx((none.step.wall_ms.mean or 0) - said.evidence["saving_ms"])
+    assert [finding.saving_ms for finding in none.findings if finding.slug == "data"] == [said.evidence["saving_ms"]]
+    assert answer(four, "Is it waiting for data?").answer == "no"
+    assert "data" not in {finding.slug for finding in four.findings}
+    assert "DATA" not in four.headline
+
+
+@needs_traces
+def test_the_host_is_named_where_it_launches_too_slowly() -> None:
+    study = study_of("b200-eager")
+    said = answer(study, "Is it the host?")
+    assert said.answer == "yes"
+    assert "HOST" in study.headline
+    gaps = {gap.cause: gap.share for gap in study.ranks[0].gaps}
+    # EXACT.json: 86.3 % idle. All of it but a few microseconds is for want of launches.
+    assert gaps["launch"] + gaps["host"] == pytest.approx(0.863, abs=0.002)
+    assert answer(study, "Is it one layer?").answer == "no"
+
+
+@needs_traces
+@pytest.mark.parametrize(("name", "share"), [("df_index_resolver", 0.206), ("mi300-resnet", 0.62)])
+def test_exposed_all_reduce_is_named(name: str, share: float) -> None:
+    study = study_of(name)
+    said = answer(study, "Is it communication?")
+    assert said.answer == "yes"
+    assert "all-reduce" in said.sentence
+    assert said.evidence["share"] == pytest.approx(share, abs=0.01)
+    assert "COMMUNICATION (all-reduce)" in study.headline
+
+
+@needs_traces
+def test_activation_checkpointing_shows_as_forward_that_runs_again() -> None:
+    study = study_of("mi300-resnet")
+    again = sum(op.ms for op in study.ops if op.role == "recompute")
+    # A ResNet checkpointed in part: less than its forward pass, and not little.
+    assert 0.3 * ms_of(study, "forward") < again < ms_of(study, "forward")
+    assert any((layer.recompute_ms or 0) > 0 for layer in study.layers)
+
+
+@needs_traces
+def test_the_odd_rank_of_eight_is_said_unprompted() -> None:
+    study = device_study(open_traces(sorted(traces_folder().glob("moddednanogpt*"))))
+    check_sums(study)
+    assert [rank.rank for rank in study.ranks] == list(range(8))
+    assert "Rank 1 " in study.headline
+    assert study.rank_report is not None
+    assert len({len(phase.samples) for phase in study.phases}) == 1
+
+
+@needs_traces
+def test_backward_of_a_recorded_training_has_the_layers_of_its_forward() -> None:
+    study = study_of("DeepView")
+    layered = sum(op.ms for op in study.ops if op.layer is not None)
+    placed = sum(row.ms for row in study.phases if row.phase in ("forward", "backward"))
+    assert layered > 0.98 * placed
+
+
+def test_steps_chosen_by_number_stand_alone(tmp_path: Path) -> None:
+    trace = opened(tmp_path, two_steps())
+    study = device_study([trace], step=4)
+    check_sums(study)
+    assert (study.step.wall_ms.mean, study.run.steps.measured) == (0.2, 1)
+    assert study.phases[0].samples == []
+    with pytest.raises(LongpoleError, match=r"no step 9: the trace has steps 3 to 4"):
+        device_study([trace], step=9)
+
+
+def two_steps() -> list[dict[str, object]]:
+    """A step of 100 us with 40 us of work, then one of 200 us with 60 us."""
+    return [
+        span("user_annotation", "ProfilerStep#3", 0, 100),
+        span("user_annotation", "ProfilerStep#4", 100, 200),
+        runtime("cudaLaunchKernel", 5, 5, 1),
+        kernel("ampere_sgemm", 10, 40, correlation=1),
+        runtime("cudaLaunchKernel", 105, 5, 2),
+        kernel("ampere_sgemm", 110, 60, correlation=2),
+    ]
+
+
+def test_the_parts_are_of_the_mean_step(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, two_steps())])
+    check_sums(study)
+    assert study.step.wall_ms.mean == pytest.approx(0.15)
+    classes = {row.op_class: row for row in study.op_classes}
+    assert classes["matmul"].ms == pytest.approx(0.05)
+    assert classes["matmul"].samples == pytest.approx([0.04, 0.06])
+    assert classes["host"].ms == pytest.approx(0.1)
+
+
+def test_a_trace_of_the_host_alone_is_told_by_the_hosts_own_time(tmp_path: Path) -> None:
+    trace = opened(
+        tmp_path,
+        [
+            span("user_annotation", "ProfilerStep#1", 0, 100),
+            span("user_annotation", "## forward ##", 10, 50),
+            span("cpu_op", "aten::linear", 20, 30),
+            span("cpu_op", "aten::addmm", 25, 20),
+        ],
+    )
+    study = device_study([trace])
+    check_sums(study)
+    assert ms_of(study, "forward") == pytest.approx(0.05)
+    assert study.ranks[0].timeline is None
+    # addmm has 20 us, linear the other 10 of its 30 as dispatch, forward 20, the step what is left
+    assert {op.op: round(op.ms * 1e3) for op in study.ops} == {
+        "aten::addmm": 20,
+        "aten::linear": 10,
+        "## forward ##": 20,
+        "ProfilerStep#1": 50,
+    }
+
+
+def test_threads_do_not_count_twice(tmp_path: Path) -> None:
+    trace = opened(
+        tmp_path,
+        [
+            span("user_annotation", "## backward ##", 0, 100),
+            span("cpu_op", "autograd::engine::evaluate_function: MmBackward0", 10, 60, tid=2),
+            span("cpu_op", "aten::mm", 20, 30, tid=2),
+        ],
+    )
+    study = device_study([trace])
+    check_sums(study)
+    assert study.step.wall_ms.mean == pytest.approx(0.1)
+    assert ms_of(study, "backward") == pytest.approx(0.1)
+
+
+def test_a_first_step_with_work_of_before_is_left_out_and_said(tmp_path: Path) -> None:
+    steps = [span("user_annotation", f"ProfilerStep#{i}", i * 100, 100) for i in range(4)]
+    early = kernel("left_over", 0, 60, correlation=77)
+    work = [
+        event
+        for i, late in enumerate((100, 0, 0, 0))
+        for event in (
+            runtime("cudaLaunchKernel", i * 100 + 5, 5, i + 1),
+            kernel("sgemm", i * 100 + 70 + late, 20, correlation=i + 1),
+        )
+    ]
+    study = device_study([opened(tmp_path, [*steps, early, *work])])
+    check_sums(study)
+    assert study.run.steps.measured == 3
+    assert any("Step 0 is left out" in warning for warning in study.run.warnings)
+
+
+def test_a_trace_without_anything_to_study(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, [])])
+    assert study.phases == [] or sum(phase.ms for phase in study.phases) >= 0
+    with pytest.raises(LongpoleError, match="no trace to study"):
+        device_study([])
