@@ -39,8 +39,9 @@ ROUND = (
 )
 GRADIENT_ROUNDS = 3  # rounds that end with one more gradient step
 LEAST_WARMUP = 2
-SAMPLED_NS = 50_000_000  # of a block of steps with the sampling thread, at least
-MOST_SAMPLED = 40  # steps in such a block
+ENOUGH_SAMPLES = 120  # of the sampling thread in a block of steps
+MOST_SAMPLED = 16  # steps in such a block
+SAMPLED_SHARE = 0.05  # of the budget, for such a block
 WARMUP_SHARE = 0.15  # of the budget: slow steps get fewer warm-up steps
 
 
@@ -71,29 +72,33 @@ class Plan:
         self._sampled_steps = 0
         self._levels = self._sequence()
 
-    def after(self, duration_ns: int) -> Level:
-        """The level of the next step, given how long the step that just ended took."""
+    def after(self, duration_ns: int, samples: int = 0) -> Level:
+        """The level of the next step, given how long the step that just ended took.
+
+        `samples` is how often the sampling thread has looked in this block of steps.
+        """
         self._spent_ns += duration_ns
         if not self.in_window:
             self.warmed_up += 1
             self.in_window = self._is_warm()
             if not self.in_window:
                 return Level.NONE
-        if self._wants_more_samples(duration_ns):
+        if self._wants_more_samples(duration_ns, samples):
             return self._level
         self.measured += self._level == Level.PHASES
         self.over = self._is_over()
         self._level = Level.NONE if self.over else next(self._levels)
         return self._level
 
-    def _wants_more_samples(self, duration_ns: int) -> bool:
+    def _wants_more_samples(self, duration_ns: int, samples: int) -> bool:
         """Short steps are sampled for longer: one look in three steps says nothing of any line."""
         if self._level != Level.SITES:
             self._sampled_ns = self._sampled_steps = 0
             return False
         self._sampled_ns += duration_ns
         self._sampled_steps += 1
-        return self._sampled_ns < SAMPLED_NS and self._sampled_steps < MOST_SAMPLED
+        enough_time = self._sampled_ns > SAMPLED_SHARE * self.options.budget_s * 1e9
+        return not enough_time and samples < ENOUGH_SAMPLES and self._sampled_steps < MOST_SAMPLED
 
     def _sequence(self) -> Iterator[Level]:
         for level in OPENING:

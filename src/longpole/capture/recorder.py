@@ -157,7 +157,7 @@ class Recorder:
 
     def _turn(self, end_ns: int) -> None:
         self._own_thread()
-        level = self.plan.after(end_ns - self._start_ns)
+        level = self.plan.after(end_ns - self._start_ns, len(self._sampler.samples) if self._sampler else 0)
         if not (level == self._level == Level.SITES):  # the sampler must not fall into step with the loop
             self._leave_level()
         self._close_step(end_ns)

@@ -30,6 +30,7 @@ class Sampler:
         self.samples: list[Sample] = []
         self._target = thread
         self._depths = {level.code: depth for depth, level in enumerate(levels)}
+        self._loop = frozenset(levels[-1:] and {levels[-1].code})
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="longpole-sampler", daemon=True)
         self._interval = sys.getswitchinterval()
@@ -51,7 +52,7 @@ class Sampler:
                 self.samples.append(self._look(monotonic_ns(), frame))
 
     def _look(self, time_ns: int, frame: FrameType) -> Sample:
-        code, line = user_place(frame)
+        code, line = user_place(frame, self._loop)
         at: FrameType | None = frame
         while at is not None:
             depth = self._depths.get(at.f_code)
