@@ -14,6 +14,7 @@ from longpole.analysis.device_results import CriticalPath, PathPart
 from longpole.analysis.device_tree import innermost_at
 from longpole.analysis.ranks import names_of
 from longpole.analysis.skew import waits_of
+from longpole.analysis.study import Answer
 from longpole.analysis.timeline import communication_rows
 from longpole.cost.kernel_names import classify_kernel
 from longpole.trace import DEVICE_WORK, OpClass, Phase, label
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Named = tuple[NDArray[np.int64], Callable[[int], str]]  # a code for each piece, and what a code is called
     Namer = Callable[[int, "Pieces"], Named]
 
+QUESTION = "What decides when a step ends?"
 TOP = 20
 WORDS: Mapping[Sort, str] = {
     Sort.DEVICE: "device",
@@ -319,6 +321,17 @@ SAID: Sequence[tuple[str, str]] = (
     ("gap", "gaps between device work"),
     ("synchronization", "waits that had ended but not returned"),
 )
+
+
+def answer_of(path: CriticalPath) -> Answer:
+    """What decides how long the window takes?"""
+    most = path.parts[0] if path.parts else None
+    evidence = {"path_ms": path.path_ms, "parts": {part.what: part.share for part in path.parts}, "exact": path.exact}
+    if most is None:
+        return Answer(QUESTION, "not known", path.sentence, evidence)
+    where = path.ranks[0] if path.ranks else None
+    ranks = f" {_share(where)} of it lies on {where.what}." if where is not None else ""
+    return Answer(QUESTION, "yes" if path.exact else "partly", path.sentence + ranks, evidence)
 
 
 def _share(part: PathPart) -> str:

@@ -116,21 +116,16 @@ def _host_slow(index: int, usual: Sequence[int], hosts: Sequence[Host]) -> list[
     paces = [other.step_ns for other in others if other.step_ns is not None]
     if one.step_ns is None or not paces or one.step_ns <= max(paces):
         return []
-    said = f"Its host takes {_ms(one.step_ns / 1e6)} a step, {_range([p / 1e6 for p in paces], _ms)} elsewhere"
+    said = f"Its host takes {_ms(one.step_ns / 1e6)} a step ({_range([p / 1e6 for p in paces], _ms)} elsewhere)"
     excess = longest_excess(one, others)
     if excess is not None:
-        said += f", the most of it in {excess[0]} ({_ms(excess[1] / 1e6)} against {_ms(excess[2] / 1e6)})"
+        said += f", most of the excess in {excess[0]} ({_ms(excess[1] / 1e6)} against {_ms(excess[2] / 1e6)})"
     times = slower(one, others)
     if times is None or times < SLOWER:
         return [said + "."]
     counts = sorted([one.op_count, *(other.op_count for other in others)])
-    as_many = counts[-1] <= 1.1 * counts[0]
-    work = "with as many operations" if as_many else f"with {one.op_count} operations"
-    told = (
-        f"{said}; {work}, each of which takes {times:.2f} times as long as elsewhere: its host is slower (a busy or "
-        "slow core, or another process on it), which this trace cannot tell apart."
-    )
-    return [told]
+    work = "as many operations" if counts[-1] <= 1.1 * counts[0] else f"{one.op_count} operations"
+    return [f"{said}: {work}, each {times:.2f} times as long. Its core is slower or busier; why, no trace tells."]
 
 
 def _more_or_less_work(one: RankFigures, others: Sequence[RankFigures]) -> list[str]:

@@ -277,7 +277,8 @@ def findings_of(report: RankReport) -> list[Finding]:
         )
         for one in report.stragglers
     ]
-    odd = [" ".join([one.sentence, *one.why]) for one in report.odd]
+    late = {one.rank for one in report.stragglers}  # what others wait for is said already
+    odd = [" ".join([one.sentence, *one.why[1 if one.rank in late else 0 :]]) for one in report.odd]
     return found + [Finding(slug="odd-rank", sentence=sentence, confidence="measured") for sentence in odd]
 
 
