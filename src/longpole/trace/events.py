@@ -52,7 +52,9 @@ class EventTable:
 
     def rows_of(self, *kinds: int) -> NDArray[np.intp]:
         """Row numbers of the events of these kinds, in table order."""
-        return np.flatnonzero(np.isin(self.kind, kinds))
+        wanted = np.zeros(256, dtype=bool)  # a look-up is many times as fast as np.isin
+        wanted[list(kinds)] = True
+        return np.flatnonzero(wanted[self.kind])
 
     def columns(self) -> Iterator[tuple[str, NDArray[Any]]]:
         for field in fields(self):
