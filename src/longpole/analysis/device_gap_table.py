@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from longpole.analysis.device_gaps import Cause, Gaps
 from longpole.analysis.device_parts import CAUSE_NAMES
 from longpole.analysis.device_tree import innermost_at, nearest
+from longpole.analysis.device_words import ms, plain
 from longpole.analysis.study import Gap
 from longpole.analysis.timeline import device_window
 from longpole.trace import Kind
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from longpole.trace import Trace
 
 MOST_NAMES = 3
-SHORT_NAME = 60
+SHORT_NAME = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the host was in each stretch: the row of its op or call and the row of `sites`, -1 where not known."""
+
+    row: NDArray[np.int64]
+    site: NDArray[np.int64]
 
 
 def gap_table(trace: Trace, found: Attribution, gaps: Gaps) -> list[Gap]:
@@ -31,83 +40,87 @@ def gap_table(trace: Trace, found: Attribution, gaps: Gaps) -> list[Gap]:
         return []
     low, high = window
     inside = np.maximum(np.minimum(gaps.end_ns, high) - np.maximum(gaps.start_ns, low), 0)
-    names = _host_names(trace, found, gaps)
+    places = _places(trace, found, gaps)
     rows: list[Gap] = []
     for cause in Cause:
         mine = np.flatnonzero((gaps.cause == cause) & (inside > 0))
         if not len(mine):
             continue
         ns = int(inside[mine].sum())
+        top = _top_places(trace, found, places, mine, inside)
         rows.append(
             Gap(
                 cause=CAUSE_NAMES[cause],
                 ms=ns / 1e6,
                 share=ns / (high - low),
                 count=len(np.unique(gaps.number[mine])),
-                evidence=_evidence(trace, cause, gaps, mine, inside, names),
+                evidence=_evidence(trace, cause, gaps, mine, inside, top),
             )
         )
     return sorted(rows, key=lambda row: -row.ms)
 
 
-def _host_names(trace: Trace, found: Attribution, gaps: Gaps) -> list[str]:
+def _places(trace: Trace, found: Attribution, gaps: Gaps) -> Places:
     """What the host thread that kept the device waiting was in, in the middle of each stretch."""
     middle = (gaps.start_ns + gaps.end_ns) // 2
     # Of a stretch after a wait, the wait is what counts: look where the stretch begins.
     looked = np.where(gaps.cause == Cause.SYNCHRONIZATION, gaps.start_ns - 1, middle)
-    names = [""] * len(looked)
-    framework = nearest(trace, np.isin(trace.events.kind, (Kind.OP, Kind.COLLECTIVE)))
+    row = np.full(len(looked), -1, dtype=np.int64)
     for lane in np.unique(gaps.lane[gaps.lane >= 0]).tolist():
         mine = np.flatnonzero(gaps.lane == lane)
-        rows = innermost_at(trace, lane, looked[mine])
-        for index, row in zip(mine.tolist(), rows.tolist(), strict=True):
-            names[index] = _name(trace, found, framework, row)
-    return names
+        row[mine] = innermost_at(trace, lane, looked[mine])
+    op = nearest(trace, np.isin(trace.events.kind, (Kind.OP, Kind.COLLECTIVE)))
+    known = np.maximum(row, 0)
+    site = np.where(row >= 0, found.site[known], -1)
+    is_call = trace.events.kind[known] == Kind.RUNTIME
+    return Places(np.where(row < 0, -1, np.where(op[known] >= 0, op[known], np.where(is_call, row, -1))), site)
 
 
-def _name(trace: Trace, found: Attribution, framework: NDArray[np.int64], row: int) -> str:
-    """The op and the user's place round a host row; what the runtime does where there is no op."""
-    if row < 0:
-        return ""
-    site = found.sites[int(found.site[row])] if found.site[row] >= 0 else ""
-    op = int(framework[row])
-    own = trace.name_of(op) if op >= 0 else trace.name_of(row) if trace.events.kind[row] == Kind.RUNTIME else ""
-    return " in ".join(part[:SHORT_NAME] for part in (own, site) if part)
+def _top_places(
+    trace: Trace, found: Attribution, places: Places, mine: NDArray[np.intp], inside: NDArray[np.int64]
+) -> str:
+    """The places with most of the time, as words."""
+    row, site = places.row[mine], places.site[mine]
+    name = np.where(row >= 0, trace.events.name[np.maximum(row, 0)], -1).astype(np.int64)
+    key = (name + 1) * (len(found.sites) + 1) + site + 1
+    keys, inverse = np.unique(key, return_inverse=True)
+    sums = np.bincount(inverse.reshape(-1), weights=inside[mine])
+    sums[keys == 0] = 0.0
+    ranked = [int(index) for index in np.argsort(-sums, kind="stable")[:MOST_NAMES] if sums[index] > 0]
+    said: list[str] = []
+    for index in ranked:
+        code, place = divmod(int(keys[index]), len(found.sites) + 1)
+        words = (trace.text(code - 1), found.sites[place - 1] if place else "")
+        said.append(f"{' in '.join(word[:SHORT_NAME] for word in words if word)} {ms(float(sums[index]) / 1e6)}")
+    return ", ".join(said)
 
 
 def _evidence(
-    trace: Trace, cause: Cause, gaps: Gaps, mine: NDArray[np.intp], inside: NDArray[np.int64], names: list[str]
+    trace: Trace, cause: Cause, gaps: Gaps, mine: NDArray[np.intp], inside: NDArray[np.int64], top: str
 ) -> str:
-    top = _top_names(mine, inside, names)
+    """A sentence: the figure that tells this cause from others, then where most of it is."""
     during = f": {top}" if top else ""
-    if cause is Cause.LAUNCH:
-        each = float(np.median(inside[mine])) / 1e3
-        return f"the host was issuing, the queue was empty, {each:.3g} us each{during}"
+    each = f"{plain(float(np.median(inside[mine])) / 1e3)} us each"
     said = {
-        Cause.DATA: f"the host was fetching data{during}",
-        Cause.COLLECTIVE: f"the host waited for other ranks{during}",
-        Cause.SYNCHRONIZATION: f"the host had waited for the device and came late with the next work{during}",
-        Cause.HOST: f"the host was at something else for over 0.5 ms{during or ': no op, Python'}",
-        Cause.STREAM: "the next work was queued and waited for another stream",
-        Cause.DEVICE: f"from one queued kernel to the next, {np.median(inside[mine]) / 1e3:.3g} us each",
+        Cause.LAUNCH: f"queue empty, host issuing, {each}{during}",
+        Cause.DATA: f"host fetching data{during}",
+        Cause.COLLECTIVE: f"host waiting for other ranks{during}",
+        Cause.SYNCHRONIZATION: f"host had waited for the device and came late{during}",
+        Cause.HOST: f"over 0.5 ms without a launch{during or ': no op, Python'}",
+        Cause.STREAM: f"next work queued behind another stream, {each}",
+        Cause.DEVICE: f"from one queued kernel to the next, {each}",
     }
-    return said.get(cause) or _unexplained(trace, gaps, mine)
+    return said.get(cause) or _unexplained(trace, gaps, mine, inside)
 
 
-def _unexplained(trace: Trace, gaps: Gaps, mine: NDArray[np.intp]) -> str:
+def _unexplained(trace: Trace, gaps: Gaps, mine: NDArray[np.intp], inside: NDArray[np.int64]) -> str:
     after = gaps.ends_with[mine]
     launch = np.where(after >= 0, trace.events.launch[np.maximum(after, 0)], -1)
-    if np.mean(launch >= 0) < 0.5:
-        return "no launch was recorded for the work after the gap"
-    calls = {trace.name_of(row) for row in np.unique(launch[launch >= 0]).tolist()}
-    graphs = " (a graph, whose inside older recorders do not see)" if any("Graph" in call for call in calls) else ""
-    return f"the next work was queued, and what held it was not recorded{graphs}"
-
-
-def _top_names(mine: NDArray[np.intp], inside: NDArray[np.int64], names: list[str]) -> str:
-    sums: dict[str, float] = defaultdict(float)
-    for index in mine.tolist():
-        if names[index]:
-            sums[names[index]] += float(inside[index]) / 1e6
-    ranked = sorted(sums.items(), key=lambda item: -item[1])[:MOST_NAMES]
-    return ", ".join(f"{name} {ms:.3g} ms" for name, ms in ranked)
+    whole = float(inside[mine].sum())
+    if inside[mine][launch >= 0].sum() < 0.5 * whole:
+        return "no launch recorded for the work after the gap"
+    graphs = [code for code, text in enumerate(trace.strings) if "GraphLaunch" in text]
+    by_graph = (launch >= 0) & np.isin(trace.events.name[np.maximum(launch, 0)], graphs)
+    if inside[mine][by_graph].sum() > 0.5 * whole:
+        return "inside a launched graph: the recorder did not see all its work"
+    return "next work queued; what held it was not recorded"

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.device_marks import LOSS_OP, MODULE, NORM_OP, STEP_MARK, UPDATE, matching, phases_by_name
+from longpole.analysis.device_marks import (
+    LOSS_OP,
+    MODULE,
+    NORM_OP,
+    READ_OP,
+    STEP_MARK,
+    UPDATE,
+    matching,
+    phases_by_name,
+)
 from longpole.analysis.device_tree import inherit
 from longpole.trace import DEVICE_WORK, Kind, Phase
 
@@ -78,6 +87,8 @@ def _by_order(trace: Trace, phase: NDArray[np.int64]) -> None:
     open_ = phase[rows] < 0
     phase[rows[open_ & (to_backward < np.minimum(to_update, to_step))]] = Phase.FORWARD
     norms = np.sort(events.start_ns[matching(trace, NORM_OP, (Kind.OP,))])
+    if not len(norms):
+        return
     clips = (_last(norms, times) > _last(backward, times)) & (to_update < np.minimum(to_backward, to_step))
     phase[rows[clips & ~_reads_back(trace, rows)]] = Phase.CLIP
 
@@ -89,8 +100,7 @@ def _updates(trace: Trace) -> NDArray[np.intp]:
 def _reads_back(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Rows in a read of a value by the host (logging of the norm, say)."""
     own = np.full(len(trace.events), -1, dtype=np.int64)
-    names = {"aten::item", "aten::_local_scalar_dense", "aten::is_nonzero"}
-    own[[row for row in trace.events.rows_of(Kind.OP).tolist() if trace.name_of(row) in names]] = 1
+    own[matching(trace, READ_OP, (Kind.OP,))] = 1
     return inherit(own, trace.events.parent)[rows] == 1
 
 
