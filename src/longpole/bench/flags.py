@@ -42,7 +42,8 @@ _OPTIONAL = frozenset({"layout", "dtype"})
 _WORDS = frozenset({"routing", "layer", "pass", "type", "kind", "layout", "dtype", "mode", "optimizer", "collective"})
 _CHOICES = {
     "type": ("vanilla", "lstm", "gru"), "a_t": ("0", "1"), "b_t": ("0", "1"), "causal": ("0", "1"),
-    "mode": ("none", "sum"), "routing": ("balanced", "skewed"), "optimizer": ("AdamW", "SGD", "clip_grad_norm", "zero_grad"),
+    "mode": ("none", "sum"), "routing": ("balanced", "skewed"),
+    "optimizer": ("AdamW", "SGD", "clip_grad_norm", "zero_grad"),
 }  # fmt: skip
 
 
