@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from longpole.bench.suites import Size
 
-_ROOM_BYTES = 2 * 1024**3
+_COPIES = 3  # of a message on each rank: what is sent, what comes, what checks it
 
 
 def message_of(size: Size) -> tuple[Message, int]:
@@ -42,7 +43,8 @@ def run_collectives(sizes: Sequence[Size], ranks: Sequence[int], budget_s: float
             reason = f"needs {count} ranks; start it under torchrun, or ask for --ranks {count} on this machine"
             yield [_row(size, {"skipped": reason}, "") for size in own]
             continue
-        fitting = [size for size in own if message_of(size)[0].bytes * 3 * count <= _ROOM_BYTES]
+        room = psutil.virtual_memory().available / 2
+        fitting = [size for size in own if message_of(size)[0].bytes * _COPIES * count <= room]
         results = run_local([message_of(size)[0] for size in fitting], count, budget_s=budget_s, timeout_s=600.0)
         found = {id(size): result for size, result in zip(fitting, results, strict=True)}
         yield [_row(size, found.get(id(size), {"skipped": "too large for so many ranks here"}), "gloo") for size in own]

@@ -51,12 +51,11 @@ def beside_lines(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[s
     ratios: dict[str, list[float]] = {}
     for row, others in pairs:
         yield f"  {row.op} {row.label} {row.direction}"
-        times = [("here", row.median_ms or 0.0, row.tflops, ""), *(_other(each, notes) for each in others)]
+        times = [("here", row.median_ms or 0.0, _rate(row), ""), *(_other(each, notes) for each in others)]
         fastest = min(ms for _, ms, _, _ in times if ms > 0)
         for name, ms, rate, marks in times:
             bar = "#" * max(1, round(_BAR * fastest / ms)) if ms > 0 else ""
-            shown = f"{number(rate * 1e3)} GFLOP/s" if rate else ""
-            yield f"    {name:<38}{number(ms):>9} ms  {shown:>15}  {bar}{marks}"
+            yield f"    {name:<38}{number(ms):>9} ms  {rate:>15}  {bar}{marks}"
         for each in others:
             if row.median_ms and each.ms > 0:
                 ratios.setdefault(f"{each.device} ({each.sheet})", []).append(row.median_ms / each.ms)
@@ -67,9 +66,30 @@ def beside_lines(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[s
         yield f"  [{mark}] {note}"
 
 
-def _other(each: Published, notes: dict[str, int]) -> tuple[str, float, float | None, str]:
+def _rate(each: Row | Published) -> str:
+    """GFLOP/s, or GB/s on the bus for collectives."""
+    if each.bus_gb_per_s is not None:
+        return f"{number(each.bus_gb_per_s)} GB/s bus"
+    return f"{number(each.tflops * 1e3)} GFLOP/s" if each.tflops else ""
+
+
+def _other(each: Published, notes: dict[str, int]) -> tuple[str, float, str, str]:
     marks = "".join(f" [{notes.setdefault(note, len(notes) + 1)}]" for note in each.footnotes)
-    return f"{each.device}, {each.sheet}", each.ms, each.tflops, marks
+    return f"{each.device}, {each.sheet}", each.ms, _rate(each), marks
+
+
+def markdown(rows: Sequence[Row]) -> Iterator[str]:
+    """A table for a document; rows without a time are left out."""
+    yield "| operation | size | direction | median ms | 95 % interval | GFLOP/s | error | tolerance |"
+    yield "|---|---|---|---:|---|---:|---:|---:|"
+    for row in rows:
+        if row.median_ms is None or row.error is None:
+            continue
+        rate = number(row.tflops * 1e3 if row.tflops else None)
+        yield (
+            f"| {row.op} | {row.label} | {row.direction} | {number(row.median_ms)} | {number(row.low_ms)} to "
+            f"{number(row.high_ms)} | {rate} | {row.error:.1e} | {row.tolerance:.1e} |"
+        )
 
 
 def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:

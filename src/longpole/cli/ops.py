@@ -102,6 +102,7 @@ class Wanted:
 @click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE]", help="JSON; stdout without FILE.")
 @click.option("--csv", "csv_path", is_flag=False, flag_value="-", metavar="[FILE]", help="CSV; stdout without FILE.")
 @click.option("--html", "html_path", metavar="FILE", help="A page with every row.")
+@click.option("--markdown", "markdown_path", metavar="FILE", help="A table for a document.")
 @click.option("--quiet", is_flag=True, help="No table, no progress bar.")
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
@@ -281,7 +282,7 @@ def _run_mine(path: Path, wanted: Wanted) -> Results:
 def _publish(results: Results, options: dict[str, Any]) -> None:
     from longpole.bench.published import beside, device_called
     from longpole.bench.results import to_csv, to_json
-    from longpole.bench.tables import beside_lines, lines, page
+    from longpole.bench.tables import beside_lines, lines, markdown, page
 
     pairs = beside(results.rows, [device_called(name) for name in options["against"]])
     if options["json_path"]:
@@ -290,6 +291,8 @@ def _publish(results: Results, options: dict[str, Any]) -> None:
         _write(options["csv_path"], to_csv(results.rows))
     if options["html_path"]:
         _write(options["html_path"], page(results, pairs))
+    if options["markdown_path"]:
+        _write(options["markdown_path"], "\n".join(markdown(results.rows)) + "\n")
     if not options["quiet"]:
         click.echo("\n".join([*lines(results.rows), *beside_lines(pairs)]), err=True)
 
