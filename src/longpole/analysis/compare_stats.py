@@ -24,6 +24,7 @@ LEAST_STEPS = 3
 EXACT_UP_TO = 25  # values on a side; beyond, the normal approximation is closer than the noise
 MOST_VALUES = 1000  # on a side: of more, as many are taken, evenly
 LEAST_TO_THIN = 12  # values; of fewer, a correlation from step to step is not told from chance
+LEAST_BLOCKS = 6  # left after thinning: chance alone makes short series look correlated
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
     follows += (1 + 3 * follows) / count  # Kendall (1954): short series look less correlated than they are
     if follows < 1 / sqrt(count):
         return values
-    length = min(int(np.ceil((1 + follows) / max(1 - follows, 0.05))), count // LEAST_STEPS)
+    length = min(int(np.ceil((1 + follows) / max(1 - follows, 0.05))), count // LEAST_BLOCKS)
     blocks = count // length
     return np.median(values[: blocks * length].reshape(blocks, length), axis=1)
 
@@ -95,7 +96,7 @@ def mann_whitney(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     smaller = np.searchsorted(order, b, side="left") + np.searchsorted(order, b, side="right")
     u = float(smaller.sum()) / 2
     least = min(u, len(a) * len(b) - u)
-    return min(1.0, 2 * _at_most(int(np.ceil(least)), len(a), len(b)))
+    return min(1.0, 2 * at_most(int(np.ceil(least)), len(a), len(b)))
 
 
 def _outermost(m: int, n: int, alpha: float) -> int | None:
@@ -103,20 +104,20 @@ def _outermost(m: int, n: int, alpha: float) -> int | None:
     low, high = -1, m * n // 2  # the chance grows with u: the last u whose chance is small enough is at least `low`
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if _at_most(middle, m, n) <= alpha / 2 else (low, middle - 1)
+        low, high = (middle, high) if at_most(middle, m, n) <= alpha / 2 else (low, middle - 1)
     return low if low >= 0 else None
 
 
-def _at_most(u: int, m: int, n: int) -> float:
+def at_most(u: int, m: int, n: int) -> float:
     """The chance that Mann and Whitney's U of two equal distributions is at most u."""
     if min(m, n) <= EXACT_UP_TO and max(m, n) <= 2 * EXACT_UP_TO:
-        return float(_distribution(min(m, n), max(m, n))[u])
+        return float(exact_distribution(min(m, n), max(m, n))[u])
     deviation = sqrt(m * n * (m + n + 1) / 12)
     return 0.5 * erfc((m * n / 2 - u - 0.5) / deviation / sqrt(2))
 
 
 @lru_cache(maxsize=256)
-def _distribution(m: int, n: int) -> NDArray[np.float64]:
+def exact_distribution(m: int, n: int) -> NDArray[np.float64]:
     """P(U <= u) for u from 0 to m n: the coefficients of the Gaussian binomial, summed.
 
     (1 - q^(n+1)) ... (1 - q^(n+m)) / (1 - q) ... (1 - q^m), factor by factor; integers of any size stay exact.
