@@ -11,7 +11,7 @@ from longpole.analysis.device_launches import Launched
 from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.errors import LongpoleError
-from longpole.trace import Level
+from longpole.trace import DEVICE_WORK, Kind, Level
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FEW = 3  # steps: of fewer, none is left out
 UNUSUAL = 1.1  # times the median: a first step longer than this was not alone on the device
+BARE = 0.02  # of the events of the fullest step
 FOREIGN = 0.02  # share of the first step that work of before the recording takes
 
 
@@ -63,8 +64,9 @@ def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Tur
     deep = {one.index for one in steps if one.level == Level.OPS}
     if deep:  # a live run: its other steps have no device work in them
         found = [turn for turn in found if turn.index in deep]
-    kept, notes = _without_first(trace, found, launched)
-    return Turns(found, kept, has_steps=True, notes=[why, *notes])
+    recorded, empty = _recorded(trace, found)
+    kept, notes = _without_first(trace, recorded, launched)
+    return Turns(found, kept, has_steps=True, notes=[why, *empty, *notes])
 
 
 def _one(found: Sequence[Turn], step: int, why: str) -> Turns:
@@ -83,6 +85,18 @@ def _recording(trace: Trace) -> Turn:
         window = int(events.start_ns.min()), int(events.end_ns.max())
     low, high = window or (0, 1)
     return Turn(-1, (low, max(high, low + 1)))
+
+
+def _recorded(trace: Trace, found: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """Leaves out steps in which next to nothing was recorded: a live run times most of its steps bare."""
+    starts = trace.events.start_ns[trace.events.rows_of(Kind.OP, Kind.RUNTIME, *DEVICE_WORK)]
+    low, high = (np.array(edge) for edge in zip(*(turn.window for turn in found), strict=True))
+    counts = np.searchsorted(starts, high) - np.searchsorted(starts, low)
+    full = counts > BARE * counts.max()
+    if full.all() or not full.any():
+        return found, []
+    kept = [turn for turn, whole in zip(found, full.tolist(), strict=True) if whole]
+    return kept, [f"{len(found) - len(kept)} of {len(found)} steps are left out: their operations were not recorded."]
 
 
 def _without_first(trace: Trace, found: list[Turn], launched: NDArray[np.uint8]) -> tuple[list[Turn], list[str]]:

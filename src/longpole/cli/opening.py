@@ -37,11 +37,11 @@ def open_paths(paths: Sequence[Path], step: int | None = None) -> Opened:
     traces = [file for file in files if file not in studies]
     if len(studies) > 1 or (studies and traces and not _one_run(studies[0], traces)):
         raise LongpoleError(f"{studies[0]} is a study: open one at a time, or longpole compare A B for two")
-    opened = read_traces(traces)
     if studies and step is None:
         from longpole.analysis.study import load_study
 
-        return Opened(load_study(_read(studies[0]), str(studies[0])), opened)
+        return Opened(load_study(_read(studies[0]), str(studies[0])), _if_readable(traces))
+    opened = read_traces(traces)
     if not opened:
         raise LongpoleError(f"{studies[0]} is a study and has no steps to choose from: --step needs the trace")
     return Opened(_study(opened, step), opened)
@@ -55,6 +55,14 @@ def read_traces(files: Sequence[Path]) -> list[Trace]:
     own = [file for file in files if is_store(file)]
     others = [file for file in files if file not in own]
     return [read_trace(file) for file in own] + (open_traces(others) if others else [])
+
+
+def _if_readable(traces: Sequence[Path]) -> list[Trace]:
+    """The traces beside a study; it can be read without them, so that a damaged one is no reason to stop."""
+    try:
+        return read_traces(traces)
+    except LongpoleError:
+        return []
 
 
 def _study(traces: list[Trace], step: int | None) -> Study:
