@@ -99,16 +99,17 @@ def _under_mark(trace: Trace, attribution: Attribution) -> NDArray[np.bool_]:
     return inherit(values, trace.events.parent) == 1
 
 
-def layer_times(trace: Trace, attribution: Attribution, times: Times, ledger: Ledger) -> list[LayerTime]:
+def layer_times(trace: Trace, attribution: Attribution, times: Times, least_ms: NDArray[np.float64]) -> list[LayerTime]:
     """Every layer, containers with what is in them; only leaves and containers' own time sum to the step."""
     count = len(trace.layers)
     parts = _layer_parts(attribution, times, count)
     parts["optimizer"] = _optimizer_by_layer(trace, attribution, times)
     own = {name: values.copy() for name, values in parts.items()}
     flops, calls = _layer_flops(trace, attribution, times, count), _layer_calls(trace, times, count)
+    bound = _by_layer(attribution, works_of(attribution, times), least_ms, count)
     saved = np.array([float(trace.saved_bytes.get(index, 0)) for index in range(count)])
     params = np.array([float(layer.parameters or 0) for layer in trace.layers])
-    for values in (*parts.values(), flops, saved, params):
+    for values in (*parts.values(), flops, bound, saved, params):
         _add_children(values, trace)
     split = len(trace.gradients.sequence) > 0
     found: list[LayerTime] = []
@@ -132,13 +133,13 @@ def layer_times(trace: Trace, attribution: Attribution, times: Times, ledger: Le
                 share=total / times.step_ms if times.step_ms else 0.0,
                 saved_bytes=int(saved[index]) if trace.saved_bytes else None,
                 flops=float(flops[index]) or None,
+                bound_ms=float(bound[index]) or None,
                 calls=float(calls[index]),
                 own_forward_ms=float(own["forward"][index]),
                 own_backward_ms=float(own["backward"][index]),
                 own_ms=sum(float(own[name][index]) for name in ("forward", "backward", "optimizer")),
             )
         )
-    del ledger
     return found
 
 
@@ -212,7 +213,7 @@ def _layer_calls(trace: Trace, times: Times, count: int) -> NDArray[np.float64]:
 
 def _layer_flops(trace: Trace, attribution: Attribution, times: Times, count: int) -> NDArray[np.float64]:
     found = np.zeros(count)
-    for work in _works(attribution, times).tolist():
+    for work in works_of(attribution, times).tolist():
         layer = int(attribution.layer[work])
         cost = cost_at(trace, work) if layer >= 0 else None
         if cost is not None and cost.flops is not None:
@@ -220,7 +221,14 @@ def _layer_flops(trace: Trace, attribution: Attribution, times: Times, count: in
     return found
 
 
-def _works(attribution: Attribution, times: Times) -> NDArray[np.int64]:
+def _by_layer(
+    attribution: Attribution, works: NDArray[np.int64], values: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    here = works[(attribution.layer[works] >= 0) & ~np.isnan(values[works])]
+    return np.bincount(attribution.layer[here], weights=values[here], minlength=count)
+
+
+def works_of(attribution: Attribution, times: Times) -> NDArray[np.int64]:
     """Rows of the ops that do work in the steps that count."""
     rows = attribution.rows[times.weight[attribution.rows] > 0]
     return np.unique(attribution.work[rows][attribution.work[rows] >= 0])
@@ -246,7 +254,9 @@ def _cost(name: str, shapes: str, dtypes: str, concrete: str) -> Cost | None:
     )
 
 
-def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpClassTime]:
+def op_class_times(
+    trace: Trace, attribution: Attribution, times: Times, least_ms: NDArray[np.float64]
+) -> list[OpClassTime]:
     """Every class that takes time; they sum to the step."""
     rows = attribution.rows[times.weight[attribution.rows] > 0]
     classes, ms = attribution.op_class[rows], times.ms[rows]
@@ -271,12 +281,13 @@ def op_class_times(trace: Trace, attribution: Attribution, times: Times) -> list
                 flops=sum((cost.flops or 0.0) * often for cost, often in costs if cost) if costs else None,
                 bytes=sum((cost.bytes_moved or 0.0) * often for cost, often in costs if cost) if costs else None,
                 calls=float(times.weight[works].sum()) if costs else None,
+                bound_ms=float(np.nansum(least_ms[works])) if not np.isnan(least_ms[works]).all() else None,
             )
         )
     return sorted(found, key=lambda entry: -entry.ms)
 
 
-def op_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpTime]:
+def op_times(trace: Trace, attribution: Attribution, times: Times, least_ms: NDArray[np.float64]) -> list[OpTime]:
     """Ops by name, layer, role and shapes, longest first; unclassified ones are never cut off."""
     rows = attribution.rows[(attribution.work[attribution.rows] >= 0) & (times.weight[attribution.rows] > 0)]
     works = attribution.work[rows]
@@ -286,7 +297,7 @@ def op_times(trace: Trace, attribution: Attribution, times: Times) -> list[OpTim
         role, layer = int(attribution.role[work]), int(attribution.layer[work])
         op_class = int(attribution.op_class[work])
         keys[int(trace.events.name[work]), op_class, role, layer, int(trace.events.shapes[work])].append(work)
-    found = [_op_time(trace, key, members, ms, times) for key, members in keys.items()]
+    found = [_op_time(trace, key, members, ms, times.weight, least_ms) for key, members in keys.items()]
     found.sort(key=lambda entry: -entry.ms)
     unknown = label(OpClass.UNCLASSIFIED)
     return [entry for at, entry in enumerate(found) if at < MOST_OPS or entry.op_class == unknown]
@@ -297,19 +308,23 @@ def _op_time(
     key: tuple[int, int, int, int, int],
     members: Sequence[int],
     ms: NDArray[np.float64],
-    times: Times,
+    weight: NDArray[np.float64],
+    least_ms: NDArray[np.float64],
 ) -> OpTime:
     name, op_class, role, layer, shapes = key
     cost = cost_at(trace, members[0])
-    calls = float(times.weight[list(members)].sum())
+    calls, took = float(weight[list(members)].sum()), float(ms[list(members)].sum())
+    bound = None if np.isnan(least_ms[list(members)]).any() else float(least_ms[list(members)].sum())
     return OpTime(
         op=trace.text(name),
         op_class=label(OpClass(op_class)),
         role=label(Role(role)),
         layer=trace.layers[layer].path if layer >= 0 else None,
         shapes=trace.text(shapes) or None,
-        ms=float(ms[list(members)].sum()),
+        ms=took,
         calls=calls,
         flops=cost.flops * calls if cost and cost.flops is not None else None,
         bytes=cost.bytes_moved * calls if cost and cost.bytes_moved is not None else None,
+        bound_ms=bound,
+        of_ceiling=bound / took if bound is not None and took else None,
     )

@@ -10,6 +10,7 @@ from longpole.analysis.answers import answers_of, headline_of
 from longpole.analysis.attribution import attribute
 from longpole.analysis.hosttable import layer_times, op_class_times, op_times, times_of
 from longpole.analysis.ledger import PHASES, Ledger, make_ledger
+from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
 from longpole.analysis.segments import steps_at
 from longpole.analysis.statistics import mean_interval, median_interval
 from longpole.analysis.study import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from longpole.machine import Ceilings
     from longpole.trace import Trace
 
 MOST_SITES = 6
@@ -39,18 +41,21 @@ LEAST_SITE_MS = 0.005
 DEEP = (Level.SITES, Level.OPS, Level.GRADIENTS)
 
 
-def study(traces: Sequence[Trace]) -> Study:
-    """What these traces, one a rank, amount to. Raises LongpoleError where they hold no step."""
+def study(traces: Sequence[Trace], ceilings: Ceilings | None = None) -> Study:
+    """What these traces, one a rank, amount to. Raises LongpoleError where they hold no step.
+
+    `ceilings` are those of the machine that a live run ran on; without them, bounds are not known.
+    """
     first = traces[0]
     has_marks = bool(len(first.events.rows_of(Kind.PHASE)))
     if not has_marks or any(len(trace.events.rows_of(*DEVICE_WORK)) for trace in traces):
         from longpole.analysis.device import device_study
 
         return device_study(traces)
-    return host_study(first)
+    return host_study(first, ceilings)
 
 
-def host_study(trace: Trace) -> Study:
+def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
     """The study of a live run whose work is on the host."""
     try:
         ledger = make_ledger(trace)
@@ -66,12 +71,25 @@ def host_study(trace: Trace) -> Study:
         memory=_memory(trace),
     )
     if steps_at(trace, Level.OPS):
-        found.layers = layer_times(trace, attribution, times, ledger)
-        found.op_classes = op_class_times(trace, attribution, times)
-        found.ops = op_times(trace, attribution, times)
+        bounds = bounds_of(trace, attribution, times, ceilings) if ceilings else no_bounds(trace)
+        # An op that beat its bound within the noise counts as being at it, so that bounds sum to less than times.
+        least_ms = np.minimum(bounds.ms, op_milliseconds(attribution, times))
+        found.layers = layer_times(trace, attribution, times, least_ms)
+        found.op_classes = op_class_times(trace, attribution, times, least_ms)
+        found.ops = op_times(trace, attribution, times, bounds.ms)
+        if ceilings is not None:
+            found.bound_by = bound_shares(trace, attribution, times, bounds)
+            found.machine = _machine(ceilings)
     found.answers = answers_of(found)
     found.headline = headline_of(found)
     return found
+
+
+def _machine(ceilings: Ceilings) -> Machine:
+    best = {f"{dtype}_flops_per_s": ceilings.flops_per_s(dtype) for dtype in ceilings.compute}
+    best |= {f"{level.name}_bytes_per_s": level.best_bytes_per_s for level in ceilings.levels}
+    hardware = ceilings.hardware
+    return Machine(name=hardware.processor, cores=hardware.cores, threads=ceilings.threads, ceilings=best)
 
 
 def _run(trace: Trace, ledger: Ledger) -> Run:

@@ -77,6 +77,17 @@ class Step(msgspec.Struct):
     samples: list[StepSample] = []  # wall time of each step, in order, for the picture of the run
 
 
+class BoundShares(msgspec.Struct):
+    """The step by what limits it, in milliseconds that sum to it; `bound_ms` is the least its ops could take."""
+
+    compute_ms: float = 0.0
+    memory_ms: float = 0.0
+    host_ms: float = 0.0  # Python and the dispatcher inside the network and the optimizer
+    outside_ms: float = 0.0  # data, logging, evaluation and the like
+    unknown_ms: float = 0.0  # ops without a known cost
+    bound_ms: float | None = None
+
+
 class Site(msgspec.Struct):
     where: str  # "train.py:41 in fetch_batch"
     ms: float
@@ -90,6 +101,7 @@ class PhaseTime(msgspec.Struct):
     high: float | None = None
     sites: list[Site] = []
     note: str = ""
+    bound_ms: float | None = None
     samples: list[float] = []  # ms in each step, where known: `compare` decides by them
 
 
@@ -240,6 +252,7 @@ class Study(msgspec.Struct):
     machine: Machine = msgspec.field(default_factory=Machine)
     step: Step = msgspec.field(default_factory=Step)
     phases: list[PhaseTime] = []
+    bound_by: BoundShares | None = None  # None where the machine's ceilings were never measured
     layers: list[LayerTime] = []
     op_classes: list[OpClassTime] = []
     ops: list[OpTime] = []

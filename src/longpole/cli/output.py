@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def publish(trace: Trace, places: Places, *, quiet: bool, layers: bool, problems: list[str]) -> None:
     """Makes the study and writes it to every place; a place that fails is noted and the others go on."""
     from longpole.analysis.make import study
+    from longpole.machine import load_ceilings
 
-    found = study([trace])
+    found = study([trace], load_ceilings(trace.info.threads))
     if not quiet:
-        show(found, layers=layers, hints=_hints(places))
+        show(found, layers=layers, hints=_hints(places, found))
     if places.json_to_stdout:
         sys.stdout.write(found.to_json().decode() + "\n")
     _try(lambda: _json(found, places), problems)
@@ -49,13 +50,13 @@ def show(found: Study, *, layers: bool = False, hints: tuple[str, ...] = (), top
         console.print(f"  {hint}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _hints(places: Places) -> tuple[str, ...]:
-    if places.folder is None:
-        return ()
-    return (
-        f"layers: longpole open {places.folder} --layers",
-        f"picture: {places.html}",
-    )
+def _hints(places: Places, found: Study) -> tuple[str, ...]:
+    hints: list[str] = []
+    if found.bound_by is None:
+        hints.append("how far from this machine's limits? longpole machine measures them once, in a minute")
+    if places.folder is not None:
+        hints.append(f"layers: longpole open {places.folder} --layers        picture: {places.html}")
+    return tuple(hints)
 
 
 def _json(found: Study, places: Places) -> None:
