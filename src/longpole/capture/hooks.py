@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +30,7 @@ class PhaseHooks:
         self._went_back = went_back
         self._patches = Patches()
         self._handles: list[Any] = []
-        self._running: dict[int, int] = {}  # optimizers inside `step`, with their start
+        self._running: dict[int, _Running] = {}  # optimizers inside `step`
 
     def start(self) -> None:
         self._patches.set(torch.autograd, "backward", self._backward(torch.autograd.backward))
@@ -97,20 +98,46 @@ class PhaseHooks:
     def _before_step(self, optimizer: Optimizer, *_: object) -> None:
         if self.log.is_other_thread():
             return
-        if id(optimizer) in self._running:  # its last step raised and never came back
+        running = self._running.get(id(optimizer))
+        if running is not None and _is_on_stack(running.frame):  # a subclass whose step calls that of its base
+            running.depth += 1
+            return
+        if running is not None:  # its last step raised and never came back
             self._running.clear()
         if self.log.on_mark is not None:
             self.log.on_mark(Phase.OPTIMIZER)
-        self._running[id(optimizer)] = self.log.clock()
+        self._running[id(optimizer)] = _Running(id(sys._getframe(1)), self.log.clock())
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
-        start = self._running.pop(id(optimizer), None)
-        if start is None:
+        running = self._running.get(id(optimizer))
+        if running is None or self.log.is_other_thread():
+            return
+        running.depth -= 1
+        if running.depth:
             return
         end = self.log.clock()
-        self.log.marks.extend((Phase.OPTIMIZER, start, end, 0))
+        del self._running[id(optimizer)]
+        self.log.marks.extend((Phase.OPTIMIZER, running.start_ns, end, 0))
         if not self._running:  # an optimizer that steps others, like a sharded one, is one optimizer
             self._stepped(optimizer, end)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A call of an optimizer's step; `frame` is the identity of torch's wrapper round it."""
+
+    frame: int
+    start_ns: int
+    depth: int = 1
+
+
+def _is_on_stack(identity: int) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if id(frame) == identity:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _loader_iterator() -> Any:

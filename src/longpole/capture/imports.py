@@ -29,6 +29,7 @@ class ImportWatch:
     def __init__(self, name: str, then: Callable[[], None]) -> None:
         self._name = name
         self._then = then
+        self._asking = False
 
     def start(self) -> None:
         if self._name in sys.modules:
@@ -41,13 +42,21 @@ class ImportWatch:
             sys.meta_path.remove(self)
 
     def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
-        if fullname != self._name:
+        """Stays in place: who asks for a spec, as transformers does, need not import the module yet."""
+        if fullname != self._name or self._asking:
             return None
-        self.stop()
-        spec = importlib.util.find_spec(fullname)
+        self._asking = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._then)
+            spec.loader = _Loader(spec.loader, self._there)
         return spec
+
+    def _there(self) -> None:
+        self.stop()
+        self._then()
 
 
 class _Loader:

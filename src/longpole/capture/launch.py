@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import builtins
 import io
 import os
 import runpy
@@ -10,6 +12,7 @@ import sys
 import threading
 import types
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
@@ -63,8 +66,12 @@ def run(target: Target) -> Outcome:
 def leave(outcome: Outcome) -> None:
     """Ends this process the way the script would have ended it."""
     if outcome.how == "interrupt":
+        # Python ends in this way after Ctrl-C, too: what the script left for the end first, then the signal.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _join_threads()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
+        sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGINT)
     sys.exit(outcome.exit_code)
 
@@ -77,7 +84,9 @@ def _run_path(target: Target) -> None:
         return
     sys.path[0] = os.path.dirname(os.path.realpath(path))
     main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=path, __builtins__=__builtins__, __spec__=None, __cached__=None)
+    loader = SourceFileLoader("__main__", path)
+    main.__dict__.update(__file__=path, __builtins__=builtins, __spec__=None, __cached__=None, __loader__=loader)
+    main.__annotations__ = {}
     sys.modules["__main__"] = main
     with io.open_code(path) as file:
         source = file.read()
@@ -118,13 +127,16 @@ def _print(error: BaseException) -> None:
     sys.excepthook(type(error), error, error.__traceback__)
 
 
-def strip(error: BaseException | None, seen: frozenset[int] = frozenset()) -> None:
+def strip(error: BaseException) -> None:
     """Takes longpole's frames, and runpy's below them, out of the tracebacks of an exception and its causes."""
-    if error is None or id(error) in seen:
-        return
-    error.__traceback__ = _without_ours(error.__traceback__)
-    for other in (error.__cause__, error.__context__):
-        strip(other, seen | {id(error)})
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:  # no recursion: retries make chains as long as they like
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            found.__traceback__ = _without_ours(found.__traceback__)
+            waiting += [found.__cause__, found.__context__, *getattr(found, "exceptions", ())]
 
 
 def _without_ours(traceback: types.TracebackType | None) -> types.TracebackType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,9 @@ from longpole.trace.kinds import Phase, label
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
+
+
+MOST_SEEN = 4096  # marks of one step; a script may evaluate for hours before it trains
 
 
 class Place(NamedTuple):
@@ -53,14 +57,15 @@ class LoopFinder:
 
     def __init__(self) -> None:
         self.levels: list[LoopLevel] = []
-        self._seen: list[tuple[Phase, list[Place]]] = []
+        self._seen: deque[tuple[Phase, list[Place]]] = deque(maxlen=MOST_SEEN)
 
     def on_mark(self, phase: Phase) -> None:
         self._seen.append((phase, places(sys._getframe(1))))
 
     def end_step(self) -> None:
         """Frames common to every mark of the step that just ended, launcher frames among them."""
-        seen, self._seen = self._seen, []
+        seen = list(self._seen)
+        self._seen.clear()
         if not {phase for phase, _ in seen} & {Phase.BACKWARD, Phase.OPTIMIZER}:
             return
         depth = _common_depth([stack for _, stack in seen])

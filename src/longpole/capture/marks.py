@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Numbers of one mark: phase, start, end, and a detail: twice the module's id, plus one in evaluation mode, for
 # FORWARD, LOSS and EVALUATION; the number of workers for DATA; else 0.
 MARK_WIDTH = 4
+NO_THREAD = 0  # no thread has this identity
 
 
 class MarkLog:
@@ -34,6 +35,11 @@ class MarkLog:
         self.marks = array("q")
         self.thread: int | None = None  # until the first turn is known: any
         self.on_mark: Callable[[Phase], None] | None = None  # the loop finder, while warming up
+
+    def close(self) -> None:
+        """Marks nothing any more: a script may hold wrapped functions for good, by `from torch import save`."""
+        self.on_mark = None
+        self.thread = NO_THREAD
 
     def is_other_thread(self) -> bool:
         return self.thread is not None and threading.get_ident() != self.thread

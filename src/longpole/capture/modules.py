@@ -44,6 +44,7 @@ class ModuleMarks:
         self.stack: list[int] = []  # ids of the modules that are running, while layers are marked
         self._patches = Patches()
         self._inside = False
+        self._round = 0  # counts changes of what is in place
 
     def discover(self) -> None:
         self.stop()
@@ -60,6 +61,7 @@ class ModuleMarks:
 
     def stop(self) -> None:
         self._patches.undo()
+        self._round += 1
         self._inside = False
         self.stack.clear()
 
@@ -110,27 +112,31 @@ class ModuleMarks:
                 self.roots[id(module)] = module
             if _is_compiled(module):
                 return self._call_compiled(function, module, args, kwargs)
+            depth = len(stack)
             stack.append(id(module))
             first, start = get_sequence(), clock()
             try:
                 return function(module, *args, **kwargs)
             finally:
                 calls.append((id(module), start, clock(), first, get_sequence()))
-                stack.pop()
+                del stack[depth:]  # no pop: a step that ends inside of a module has emptied it
 
         return longpole_call
 
     def _call_compiled(self, function: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A compiled region is one layer: its inside must not be traced with marks in it."""
-        here, self.stack[len(self.stack) :] = nn.Module.__call__, [id(module)]
+        here, round_ = nn.Module.__call__, self._round
+        depth = len(self.stack)
+        self.stack.append(id(module))
         first, start = get_sequence(), self.log.clock()
         nn.Module.__call__ = nn.Module._wrapped_call_impl
         try:
             return function(module, *args, **kwargs)
         finally:
-            nn.Module.__call__ = here
+            if round_ == self._round:  # else the step ended in there, and other marks are in place, or none
+                nn.Module.__call__ = here
             self.calls.append((id(module), start, self.log.clock(), first, get_sequence()))
-            self.stack.pop()
+            del self.stack[depth:]
 
     def take_calls(self) -> list[Call]:
         calls = self.calls[:]

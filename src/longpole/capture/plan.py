@@ -77,7 +77,8 @@ class Plan:
 
         `samples` is how often the sampling thread has looked in this block of steps.
         """
-        self._spent_ns += duration_ns
+        if self.warmed_up:  # the first turn began when torch came in: all the script's preparations are in it
+            self._spent_ns += duration_ns
         if not self.in_window:
             self.warmed_up += 1
             self.in_window = self._is_warm()

@@ -9,16 +9,19 @@ class TurnFinder:
     """A turn is over when every optimizer of the loop has stepped in it.
 
     The discriminator and the generator of a GAN are one turn, five critic steps and one generator step
-    are one turn, and an optimizer that is seen for the first time belongs to the turn before it.
+    are one turn, and an optimizer that is seen for the first time belongs to the turn before it. One that steps
+    only now and then ends no turn.
     """
 
     def __init__(self) -> None:
+        self._seen: set[int] = set()
         self._known: set[int] = set()
         self._stepped: dict[int, int] = {}
 
     def stepped(self, optimizer: int) -> bool:
         """Takes note that this optimizer stepped; True where a turn ends with it."""
-        if optimizer not in self._known:
+        if optimizer not in self._seen:
+            self._seen.add(optimizer)
             self._known.add(optimizer)
             self._stepped.clear()
             return True

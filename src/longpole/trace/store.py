@@ -62,6 +62,7 @@ class TraceWriter:
         try:
             self._file: BinaryIO | None = path.open("wb")
             self._file.write(MAGIC)
+            self._file.flush()  # else each forked child writes its copy of the buffer when it ends
         except OSError as error:
             raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place with -o") from error
 
