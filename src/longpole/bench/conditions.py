@@ -10,6 +10,7 @@ import psutil
 import torch
 
 import longpole
+from longpole.bench.devices import device_of
 from longpole.machine.hardware import read_hardware
 
 
@@ -21,7 +22,7 @@ def conditions(device: str) -> dict[str, str]:
         "cores": str(hardware.cores),
         "features": " ".join(hardware.features),
         "threads": str(torch.get_num_threads()),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "device": device if device == "cpu" else device_of(device).label,
         "torch": str(torch.__version__),
         "blas": _blas(),
         "longpole": longpole.__version__,

@@ -57,12 +57,15 @@ def _under_torchrun(sizes: Sequence[Size], budget_s: float) -> Iterator[list[Row
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(device)
-    for size in sizes:
-        message, count = message_of(size)
-        if count != dist.get_world_size():
-            yield [_row(size, {"skipped": f"needs {count} ranks, torchrun started {dist.get_world_size()}"}, "")]
-            continue
-        yield [_row(size, run_message(message, device, budget_s), dist.get_backend())]
+    try:
+        for size in sizes:
+            message, count = message_of(size)
+            if count != dist.get_world_size():
+                yield [_row(size, {"skipped": f"needs {count} ranks, torchrun started {dist.get_world_size()}"}, "")]
+                continue
+            yield [_row(size, run_message(message, device, budget_s), dist.get_backend())]
+    finally:
+        dist.destroy_process_group()
 
 
 def _row(size: Size, result: dict[str, Any], backend: str) -> Row:
@@ -73,6 +76,7 @@ def _row(size: Size, result: dict[str, Any], backend: str) -> Row:
     )  # fmt: skip
     if "skipped" in result:
         row.skipped = result["skipped"]
+        row.correct = False if result.get("wrong") else None
         return row
     median_ns = result["median_ns"]
     row.median_ms, row.low_ms, row.high_ms, row.least_ms = (

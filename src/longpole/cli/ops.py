@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -116,6 +117,10 @@ def command(ctx: click.Context, **options: Any) -> None:
         raise LongpoleError("name a --suite, or one operation: longpole ops gemm --m 1760 --n 128 --k 1760")
     if suite is not None and ctx.args:
         raise LongpoleError(f"{ctx.args[0]} means nothing beside --suite; leave one of them out")
+    options["against"] = _devices(options["against"])
+    if _rank() > 0:
+        # Under torchrun every rank runs collectives, and the first reports.
+        options.update(quiet=True, json_path=None, csv_path=None, html_path=None, markdown_path=None)
     wanted = _wanted(options)
     if suite is not None and suite.startswith("mine="):
         results = _run_mine(Path(suite[5:]), wanted)
@@ -136,6 +141,19 @@ def _wanted(options: dict[str, Any]) -> Wanted:
         options["dtype"], options["device"], options["threads"], caches, options["budget"], options["each"],
         options["ranks"] or (2, 4), options["again"], options["results"], options["quiet"],
     )  # fmt: skip
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0") or 0)
+
+
+def _devices(names: Sequence[str]) -> list[str]:
+    """Published devices by their full names: a slip is told before anything is measured."""
+    if not names:
+        return []
+    from longpole.bench.published import device_called
+
+    return [device_called(name) for name in names]
 
 
 def _sizes(suite: str | None, operation: str | None, flags: Sequence[str], ops: Sequence[str]) -> list[Size]:
@@ -202,7 +220,7 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     for rows in _measure(todo, wanted):
         fresh = {row.key() for row in rows}
         results.rows = [row for row in results.rows if row.key() not in fresh] + rows
-        if keep:
+        if keep and _rank() == 0:
             save_results(results, path)
     asked = {_key(size, wanted, cache) for size in sizes for cache in _caches(size, wanted)}
     left = len(sizes) - len({(row.op, row.index) for row in results.rows if row.key() in asked})
@@ -280,11 +298,11 @@ def _run_mine(path: Path, wanted: Wanted) -> Results:
 
 
 def _publish(results: Results, options: dict[str, Any]) -> None:
-    from longpole.bench.published import beside, device_called
+    from longpole.bench.published import beside
     from longpole.bench.results import to_csv, to_json
     from longpole.bench.tables import beside_lines, lines, markdown, page
 
-    pairs = beside(results.rows, [device_called(name) for name in options["against"]])
+    pairs = beside(results.rows, options["against"])
     if options["json_path"]:
         _write(options["json_path"], to_json(results))
     if options["csv_path"]:
