@@ -55,14 +55,22 @@ def times_of(trace: Trace, attribution: Attribution, ledger: Ledger) -> Times:
     np.add.at(recorded, events.parent[inside], weight[inside])
     marked = _under_mark(trace, attribution)
     ms = np.zeros(len(events))
+    most = _most_probe_ms(trace)
     for phase in Phase:
         in_gaps = ledger.gap_ms.get(phase, 0.0)
         here = rows[attribution.phase[rows] == phase]
         under, between = here[marked[here]], here[~marked[here]]
-        ms[under] = without_probe(own_ms[under], recorded[under], _marked_target(ledger, phase, in_gaps))
+        ms[under] = without_probe(own_ms[under], recorded[under], _marked_target(ledger, phase, in_gaps), most)
         # A gap has holes that no event covers, so its events are never stretched to fill it.
-        ms[between] = without_probe(own_ms[between], recorded[between], min(in_gaps, float(own_ms[between].sum())))
+        limit = min(in_gaps, float(own_ms[between].sum()))
+        ms[between] = without_probe(own_ms[between], recorded[between], limit, most)
     return Times(ms, weight, float(ledger.wall_ms.mean()))
+
+
+def _most_probe_ms(trace: Trace) -> float:
+    """What recording an event can have cost: twice what it cost in a tight loop, since a step's caches are cold."""
+    cost_ns = trace.info.facts.get("event_ns")
+    return 2 * float(cost_ns) / 1e6 if cost_ns else np.inf
 
 
 def typical(trace: Trace, attribution: Attribution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

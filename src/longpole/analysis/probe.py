@@ -2,7 +2,8 @@
 
 Recording an op costs about a microsecond, part of it inside the op and part round it, whatever the op does.
 So the surplus of a deep step over a level-0 step is taken off in equal amounts for each event, never below
-zero, rather than in proportion, which would shrink a long op for the sake of short ones.
+zero, rather than in proportion, which would shrink a long op for the sake of short ones. Never more is taken
+off an event than recording can have cost; a surplus beyond that is noise, which is in proportion.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
 ROUNDS = 60  # of bisection: enough for any double
 
 
-def without_probe(own: NDArray[np.float64], events: NDArray[np.float64], target: float) -> NDArray[np.float64]:
-    """Times that sum to `target`: each entry less an equal cost for each of its events.
+def without_probe(
+    own: NDArray[np.float64], events: NDArray[np.float64], target: float, most: float = np.inf
+) -> NDArray[np.float64]:
+    """Times that sum to `target`: each entry less an equal cost, at most `most`, for each of its events.
 
-    Where the recorded times are short of the target (noise), they are stretched. Where there is nothing
-    recorded, nothing is returned, and the caller keeps the target as it is.
+    What is then still too much or too little is scaled. Where nothing was recorded, nothing is returned, and
+    the caller keeps the target as it is.
     """
     total = float(own.sum())
     if total <= target or total == 0 or not events.any():
         return own * (target / total) if total > 0 else own
-    low, high = 0.0, float((own / np.maximum(events, 1e-9)).max())
+    low, high = 0.0, min(float((own / np.maximum(events, 1e-9)).max()), most)
     for _ in range(ROUNDS):
         cost = (low + high) / 2
         if np.maximum(own - cost * events, 0).sum() > target:

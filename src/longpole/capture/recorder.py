@@ -17,7 +17,7 @@ import msgspec
 from longpole.capture.facts import facts_of, held_bytes, optimizer_facts
 from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import PhaseHooks, has_compiled_code
-from longpole.capture.kineto import KinetoBlock
+from longpole.capture.kineto import KinetoBlock, event_cost_ns
 from longpole.capture.loop import LoopFinder
 from longpole.capture.marks import MarkLog, mark_cost_ns
 from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
@@ -276,6 +276,8 @@ class Recorder:
             self._note({"optimizer": "; ".join(self._optimizers.values()), **self._held})
         self._note({f"line of {phase}": where for phase, where in self._loop.mark_lines().items()})
         self._note({"mark_ns": f"{mark_cost_ns():.0f}"})
+        if any(step.level == Level.OPS for step in self.builder.steps):
+            self._note({"event_ns": f"{event_cost_ns():.0f}"})
 
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self.builder.info.warnings:
