@@ -139,6 +139,7 @@ def _awaited(trace: Trace, rows: NDArray[np.int64], launch: NDArray[np.int64]) -
     found = np.full(len(rows), NOTHING, dtype=np.int64)
     if not len(waits.row):
         return found
+    ends = events.end_ns[rows]
     records = {int(events.correlation[r]): int(events.start_ns[r]) for r in _calls(trace, EVENT_RECORD)}
     streams = _by_issue(trace, rows, launch)
     for sync, record, stream in zip(waits.row.tolist(), waits.record.tolist(), waits.stream.tolist(), strict=True):
@@ -153,7 +154,7 @@ def _awaited(trace: Trace, rows: NDArray[np.int64], launch: NDArray[np.int64]) -
         if last >= 0 and first < len(taking[0]):
             source, target = int(giving[0][last]), int(taking[0][first])
             old = int(found[target])
-            if source < target and (old < 0 or events.end_ns[rows[source]] > events.end_ns[rows[old]]):
+            if source < target and (old < 0 or ends[source] > ends[old]):
                 found[target] = source
     return found
 
@@ -211,7 +212,8 @@ def _blocks(
 ) -> tuple[dict[int, list[Block]], tuple[str, ...]]:
     """Host calls that waited for the device, by lane, in order of end."""
     events = trace.events
-    end = events.end_ns[rows]
+    all_ends = events.end_ns  # a column made on the spot: once, and not for each call
+    end = all_ends[rows]
     by_lane = {NOTHING: np.argsort(end, kind="stable")}
     for lane in np.unique(events.lane[rows]).tolist():
         mine = np.flatnonzero(events.lane[rows] == lane)
@@ -221,15 +223,15 @@ def _blocks(
     waited = [(call, place, True) for call, place in _copies(trace, rows, launch)]
     for call in _calls(trace, SYNCHRONIZE).tolist():
         streams, certain = _waited_for(trace, call, recorded.get(call), len(by_lane) - 1)
-        waited.append((call, _last_ended(streams, by_lane, ends, int(events.end_ns[call])), certain))
+        waited.append((call, _last_ended(streams, by_lane, ends, int(all_ends[call])), certain))
     found: dict[int, list[Block]] = {}
     why: set[str] = set()
     for call, source, certain in waited:
-        if source < 0 or not events.start_ns[call] < end[source] <= events.end_ns[call] + SLACK_NS:
+        if source < 0 or not events.start_ns[call] < end[source] <= all_ends[call] + SLACK_NS:
             continue
         if not certain:
             why.add("it was not recorded for which stream or event the host waited")
-        found.setdefault(int(events.lane[call]), []).append(Block(int(events.end_ns[call]), source, certain))
+        found.setdefault(int(events.lane[call]), []).append(Block(int(all_ends[call]), source, certain))
     return {lane: sorted(blocks, key=lambda block: block.end_ns) for lane, blocks in found.items()}, tuple(sorted(why))
 
 
