@@ -42,3 +42,9 @@ def _blas() -> str:
     names = ("MKL", "OpenBLAS", "Accelerate", "BLIS")
     text = torch.__config__.show()
     return next((name for name in names if f"{name} Version" in text or f"BLAS_INFO={name.lower()}" in text), "other")
+
+
+def use_threads(count: int | None) -> None:
+    """Lets torch use so many threads; its own number where None."""
+    if count is not None:
+        torch.set_num_threads(count)

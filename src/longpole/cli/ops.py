@@ -187,19 +187,17 @@ def _list(name: str, sizes: Sequence[Size], json_path: str | None) -> None:
     _write(json_path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
 
 
-def _bench(wanted: Wanted) -> Any:
-    """torch, with the threads asked for; a LongpoleError where there is none."""
+def _prepare(wanted: Wanted) -> None:
+    """Sets the threads asked for; a LongpoleError where there is no torch."""
     try:
-        import torch
+        from longpole.bench.conditions import use_threads
     except ImportError as error:
         raise LongpoleError(f"running operations needs torch ({error}); pip install torch") from error
-    if wanted.threads is not None:
-        torch.set_num_threads(wanted.threads)
-    return torch
+    use_threads(wanted.threads)
 
 
 def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
-    _bench(wanted)
+    _prepare(wanted)
     from longpole.bench.conditions import conditions
     from longpole.bench.results import Results, differences, load_results, save_results
 
@@ -286,7 +284,7 @@ def _progress(quiet: bool) -> Any:
 
 
 def _run_mine(path: Path, wanted: Wanted) -> Results:
-    _bench(wanted)
+    _prepare(wanted)
     from longpole.bench.conditions import conditions
     from longpole.bench.mine import read_ops, run_mine
     from longpole.bench.results import Results
