@@ -113,6 +113,8 @@ def backward_passes(trace: Trace) -> list[Turn]:
     ops = events.rows_of(Kind.OP)
     starts = events.start_ns[ops[(events.sequence[ops] >= 0) & (events.forward_thread[ops] <= 0)]]
     low, high = union(events.start_ns[backward], events.end_ns[backward])
+    if not len(low):
+        return []
     place = np.searchsorted(low, starts, side="right") - 1
     recomputed = (place >= 0) & (starts < high[np.maximum(place, 0)])  # activation checkpointing
     starts, place = starts[~recomputed], place[~recomputed]
