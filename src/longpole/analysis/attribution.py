@@ -61,6 +61,7 @@ class Attribution:
     role: NDArray[np.int64]
     work: NDArray[np.int64]  # row of the op that the event is part of
     op_class: NDArray[np.int64]
+    loss_in_forward: NDArray[np.bool_]  # a loss op inside a forward mark, whose phase became loss
     weight_share: NDArray[np.float64]  # in backward: the part that makes weight gradients; NaN: neither
 
 
@@ -74,7 +75,7 @@ def attribute(trace: Trace) -> Attribution:
     parent = parent.astype(np.int32)
     own = self_ns(events, rows)
     layer_mark = _layer_marks(trace)
-    phase = _phases(trace, step, parent)
+    phase, inner_loss = _phases(trace, step, parent)
     nodes = _nodes(trace, rows, parent)
     backward = (phase == Phase.BACKWARD) & (step >= 0)
     recompute = backward & (layer_mark >= 0)
@@ -88,7 +89,15 @@ def attribute(trace: Trace) -> Attribution:
         Role.NONE,
     )
     works, op_class = _works(trace, rows, phase, parent)
-    return Attribution(rows, own, step, phase, layer, role, works, op_class, share)
+    return Attribution(rows, own, step, phase, layer, role, works, op_class, inner_loss, share)
+
+
+def loss_share(attribution: Attribution) -> float:
+    """The part of the forward mark's time that losses inside the model take."""
+    rows = attribution.rows
+    forward, loss = (attribution.own_ns[rows[attribution.phase[rows] == p]].sum() for p in (Phase.FORWARD, Phase.LOSS))
+    inside = attribution.own_ns[rows[attribution.loss_in_forward[rows]]].sum()
+    return float(inside / max(forward + inside, 1)) if loss else 0.0
 
 
 def _steps(trace: Trace) -> NDArray[np.int64]:
@@ -111,8 +120,10 @@ def _layer_marks(trace: Trace) -> NDArray[np.int64]:
     return inherit(values, trace.events.parent)
 
 
-def _phases(trace: Trace, step: NDArray[np.int64], parent: NDArray[np.int32]) -> NDArray[np.int64]:
-    """By the innermost segment of the step at the event's start; losses inside a model are loss."""
+def _phases(
+    trace: Trace, step: NDArray[np.int64], parent: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """By the innermost segment of the step at the event's start; losses inside a model are loss, and told."""
     events = trace.events
     found = np.full(len(events), int(Phase.NOBODY), dtype=np.int64)
     marks = marks_by_step(trace)
@@ -129,9 +140,10 @@ def _phases(trace: Trace, step: NDArray[np.int64], parent: NDArray[np.int32]) ->
         between = found[here] == Phase.NOBODY
         found[here[between]] = np.where(linked[here[between]], Phase.FORWARD, gaps[between])
     names = {index for index, name in enumerate(trace.strings) if name in LOSSES}
-    losses = outermost(np.isin(events.name, list(names)) & (events.kind == Kind.OP), parent)
-    found[(losses >= 0) & (found == Phase.FORWARD)] = Phase.LOSS
-    return found
+    losses = outermost(np.isin(events.name, list(names)) & (events.kind == Kind.OP), parent) >= 0
+    inner = losses & (found == Phase.FORWARD) & (step >= 0)
+    found[inner] = Phase.LOSS
+    return found, inner
 
 
 def _gap_phase(segment: Segment) -> int:

@@ -7,7 +7,7 @@ the same gap of other steps: the line of the user's source, and what that line i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +73,17 @@ def make_ledger(trace: Trace) -> Ledger:
         set_aside_ms=walls[aside].tolist(),
         kept=(~aside).tolist(),
     )
+
+
+def with_inner_loss(ledger: Ledger, share: float) -> Ledger:
+    """The ledger with this part of forward given to loss: losses that a model computes itself carry no mark."""
+    if not share:
+        return ledger
+    phase_ms = ledger.phase_ms.copy()
+    moved = phase_ms[:, Phase.FORWARD] * share
+    phase_ms[:, Phase.FORWARD] -= moved
+    phase_ms[:, Phase.LOSS] += moved
+    return replace(ledger, phase_ms=phase_ms)
 
 
 def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:

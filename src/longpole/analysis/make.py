@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.answers import answers_of, headline_of
-from longpole.analysis.attribution import attribute
+from longpole.analysis.attribution import attribute, loss_share
 from longpole.analysis.hosttable import layer_times, op_class_times, op_times, times_of
-from longpole.analysis.ledger import PHASES, Ledger, make_ledger
+from longpole.analysis.ledger import PHASES, Ledger, make_ledger, with_inner_loss
 from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
 from longpole.analysis.segments import steps_at
 from longpole.analysis.statistics import mean_interval, median_interval
@@ -62,6 +62,7 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
     except ValueError as error:
         raise LongpoleError(f"{trace.info.script or 'the trace'} holds no measured step: {error}") from error
     attribution = attribute(trace)
+    ledger = with_inner_loss(ledger, loss_share(attribution))
     times = times_of(trace, attribution, ledger)
     found = Study(
         run=_run(trace, ledger),
