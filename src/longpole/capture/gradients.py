@@ -8,10 +8,16 @@ backward. Results are those of the undivided call, so loss and gradients stay th
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils._pytree import tree_flatten
 
 from longpole.capture.modules import get_sequence
@@ -19,7 +25,7 @@ from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from types import CodeType
 
     from longpole.capture.modules import ModuleMarks
@@ -71,6 +77,7 @@ class GradientMode(TorchDispatchMode):
         self.saved: dict[int, dict[int, int]] = {}  # id of the module -> storage -> bytes
         self.graph_lines: set[tuple[CodeType, int]] = set()
         self.loss_lines: set[tuple[CodeType, int]] = set()
+        self.failure: str | None = None
         self._modules = modules
         self._weights = {_storage(weight) for weight in weights}
         self._loop_codes = loop_codes
@@ -84,37 +91,59 @@ class GradientMode(TorchDispatchMode):
         return self
 
     def __exit__(self, *details: Any) -> None:
-        torch._C._autograd._pop_saved_tensors_default_hooks()
-        super().__exit__(*details)
+        """Out from below whatever the script has put on top since."""
+        with _lifted(_top_hooks, self._is_my_hooks, _pop_hooks, _push_hooks) as found:
+            if found:
+                _pop_hooks()
+        with _lifted(_top_mode, lambda mode: mode is self, _pop_mode, _push_mode) as found:
+            if found:
+                super().__exit__(*details)
+
+    def _is_my_hooks(self, hooks: Any) -> bool:
+        return hooks[0] == self._pack
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)  # the script's own call; what fails after it must not reach the script
+        try:
+            self._note(func, args, kwargs, result)
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"
+        return result
+
+    def _note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         name = func._schema.name
         node = torch._C._current_autograd_node()
         if node is None or self._modules.stack:
-            return self._forward(name, func, args, kwargs or {})
-        return self._backward(node, name, func, args, kwargs or {})
+            self._forward(name, args, result)
+        else:
+            self._backward(node, name, func, args, kwargs)
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        try:
+            self._hold(tensor)
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"
+        return tensor
+
+    def _hold(self, tensor: torch.Tensor) -> None:
         storage = _storage(tensor)
         if storage not in self._weights:
             layer = self._modules.stack[-1] if self._modules.stack else 0
             held = self.saved.setdefault(layer, {})
             # of a storage that several saved tensors share, the widest view: a batch may be a slice of a data set
             held[storage] = max(held.get(storage, 0), tensor.nbytes)
-        return tensor
 
-    def _forward(self, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _forward(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         made_node = get_sequence() > self._sequence
         self._sequence = get_sequence()
         if made_node and not self._modules.stack:
             self._note_line(is_loss=any(part in name for part in LOSS_OPS))
-        result = func(*args, **kwargs)
         if name == "aten::_to_copy" and _storage(args[0]) in self._weights:
             self._weights.add(_storage(result))  # autocast: the copy stands for the weight
-        return result
 
     def _note_line(self, *, is_loss: bool) -> None:
         frame = sys._getframe(1)
@@ -124,19 +153,17 @@ class GradientMode(TorchDispatchMode):
                 (self.loss_lines if is_loss else self.graph_lines).add(place)
             frame = frame.f_back
 
-    def _backward(self, node: Any, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _backward(self, node: Any, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if node.name() == ACCUMULATE:
-            return func(*args, **kwargs)
+            return
         ordinal = self._count(node, name)
         to_weight, to_input = _leads(node)
         if to_weight and to_input and name in MASKED and _wants_both(args[-1]):
-            result, share = _divided(func, args, kwargs)
+            share = _divided(func, args, kwargs)
         else:
-            result = func(*args, **kwargs)
             share = self._share(name, args, to_weight=to_weight, to_input=to_input)
         role = Role.WEIGHT_GRAD if share > 0.5 else Role.INPUT_GRAD
         self.rows.append(GradientRow(node._sequence_nr(), name, ordinal, role, share))
-        return result
 
     def _count(self, node: Any, name: str) -> int:
         """How many ops of this name the node ran before; a node may run again for a second backward."""
@@ -163,10 +190,42 @@ class GradientMode(TorchDispatchMode):
         return 0.0 if reads_weight else 1.0
 
 
+@contextmanager
+def _lifted(
+    top: Callable[[], Any], is_it: Callable[[Any], bool], pop: Callable[[], object], push: Callable[[Any], object]
+) -> Generator[bool]:
+    """A stack without what lies on top of one entry; False where the entry is not in it."""
+    above: list[Any] = []
+    while (entry := top()) is not None and not is_it(entry):
+        above.append(entry)
+        pop()
+    try:
+        yield entry is not None
+    finally:
+        for other in reversed(above):
+            push(other)
+
+
+def _top_hooks() -> Any:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+
+
+def _pop_hooks() -> None:
+    torch._C._autograd._pop_saved_tensors_default_hooks()
+
+
+def _push_hooks(hooks: Any) -> None:
+    torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
+
+
+def _top_mode() -> Any:
+    modes = _get_current_dispatch_mode_stack()
+    return modes[-1] if modes else None
+
+
 def can_enter() -> bool:
     """Whether a mode of ours would be on top and stay there: nobody else's mode or hooks are active."""
-    top_hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return not _get_current_dispatch_mode_stack() and top_hooks is None
+    return _top_mode() is None and _top_hooks() is None
 
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:
@@ -201,15 +260,14 @@ def _wants_both(mask: Any) -> bool:
     return isinstance(mask, (list, tuple)) and bool(mask[0]) and any(mask[1:])
 
 
-def _divided(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, float]:
-    """The undivided result, and the weight gradients' part of the time of the two calls apart."""
+def _divided(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float:
+    """The weight gradients' part of the time of the two calls apart."""
     mask = list(args[-1])
     only_input = [True, *(False for _ in mask[1:])]
     only_weight = [False, *mask[1:]]
-    result = func(*args, **kwargs)
     input_ns = min(_time_ns(lambda: func(*args[:-1], only_input, **kwargs)) for _ in range(2))
     weight_ns = min(_time_ns(lambda: func(*args[:-1], only_weight, **kwargs)) for _ in range(2))
-    return result, weight_ns / max(input_ns + weight_ns, 1)
+    return weight_ns / max(input_ns + weight_ns, 1)
 
 
 def _time_ns(call: Callable[[], Any]) -> int:

@@ -6,6 +6,7 @@ into columns, on the clock of the marks.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 from torch.autograd import profiler as autograd_profiler
 
+from longpole.capture.patches import Patches
 from longpole.trace.build import events_piece
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Kind
 from longpole.trace.trace import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from longpole.trace.build import Piece, TraceBuilder
 
@@ -49,15 +51,50 @@ ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET, Kind.DEVICE_ANNOTATION, Kind
 
 
 class KinetoBlock:
-    """One recording over whole steps. `start` returns False where somebody else is already profiling."""
+    """One recording over whole steps. `start` returns False where somebody else is already profiling.
+
+    torch has one profiler for a process. Between `watch` and `unwatch` a script's own comes first: where it is
+    prepared or running we do not start, and where it comes while ours runs, ours is dropped at once.
+    """
 
     def __init__(self, *, shapes: bool = True) -> None:
         self._shapes = shapes
         self._profiler: Any = None
         self._offset_ns = 0
+        self._patches = Patches()
+        self._others: set[int] = set()  # identities of the script's own profilers, from prepared to stopped
+
+    def watch(self) -> None:
+        prepare, leave = autograd_profiler.profile._prepare_trace, autograd_profiler.profile.__exit__
+
+        @functools.wraps(prepare)
+        def longpole_prepare(profiler: Any) -> Any:
+            if profiler is not self._profiler:
+                self.drop()
+                self._others.add(id(profiler))
+            return prepare(profiler)
+
+        @functools.wraps(leave)
+        def longpole_exit(profiler: Any, *details: Any) -> Any:
+            self._others.discard(id(profiler))
+            return leave(profiler, *details)
+
+        self._patches.set(autograd_profiler.profile, "_prepare_trace", longpole_prepare)
+        self._patches.set(autograd_profiler.profile, "__exit__", longpole_exit)
+
+    def unwatch(self) -> None:
+        self._patches.undo()
+
+    def drop(self) -> None:
+        """Ends a recording that nobody will read."""
+        if self._profiler is not None:
+            self._profiler = None
+            with quiet_stderr():
+                torch.autograd._disable_profiler()
+            autograd_profiler._run_on_profiler_stop()
 
     def start(self) -> bool:
-        if torch.autograd._profiler_enabled():
+        if self._others or torch.autograd._profiler_enabled():
             return False
         self._profiler = autograd_profiler.profile(
             use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True
@@ -206,18 +243,19 @@ def _busiest_thread(events: Any) -> int:
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Generator[None]:
     """Keeps Kineto's `USDT:` lines from the user; whatever else reaches file descriptor 2 is passed on.
 
     They are written by C++ code and no log level turns them off (torch 2.13).
     """
     try:
         sys.stderr.flush()
+        caught = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
         kept = os.dup(2)
-    except (OSError, AttributeError, ValueError):
+    except (OSError, AttributeError, ValueError):  # no stderr, or a full disk
         yield
         return
-    with tempfile.TemporaryFile() as caught:
+    with caught:
         os.dup2(caught.fileno(), 2)
         try:
             yield

@@ -87,7 +87,6 @@ class ModuleMarks:
         return longpole_call
 
     def _enter_root(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Phase:
-        self._inside = True
         self.roots[id(module)] = module
         if not torch.is_grad_enabled():  # evaluation or a teacher: told apart when it is known how often it happens
             phase = Phase.EVALUATION
@@ -100,6 +99,7 @@ class ModuleMarks:
                 self.batch_size = _batch_size((*args, *kwargs.values()))
         if self.log.on_mark is not None:
             self.log.on_mark(phase)
+        self._inside = True
         return phase
 
     def _layer_call(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -179,6 +179,10 @@ class LayerTable:
         for module in new:
             if id(module) not in self.rows:
                 self._add(module, type(module).__name__, -1)
+
+    def release(self) -> None:
+        """Lets go of the modules. No new ones may be looked up after it: an identity may come again."""
+        self._kept.clear()
 
     def row_of(self, module: int) -> int:
         return self.rows.get(module, -1)

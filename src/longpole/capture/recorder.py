@@ -19,14 +19,14 @@ from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import PhaseHooks, has_compiled_code
 from longpole.capture.kineto import KinetoBlock, event_cost_ns
 from longpole.capture.loop import LoopFinder
-from longpole.capture.marks import MarkLog, mark_cost_ns
+from longpole.capture.marks import MARK_WIDTH, MarkLog, mark_cost_ns
 from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
 from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
 from longpole.capture.turns import TurnFinder
 from longpole.trace.build import TraceBuilder
-from longpole.trace.kinds import Level
+from longpole.trace.kinds import Level, Phase
 from longpole.trace.trace import Lane, StepWindow
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 BACKWARDS_WITHOUT_OPTIMIZER = 20  # then the update is the script's own code, and backward is the rhythm
 SETTLE_EVERY = 256  # steps
+OTHER_PROFILER = "The script has a profiler of its own: while it is active, ops and layers are not measured."
+MOST_DEEP_MARKS = 100 * MARK_WIDTH
+MARKS_OVER_USUAL = 8
 LAYERED = (Level.OPS, Level.GRADIENTS)
 
 
@@ -55,6 +58,7 @@ class Recorder:
         self.plan = Plan(options)
         self.stopped = "script end"
         self.failure: str | None = None
+        self.trace_failure: str | None = None  # why the trace file is not whole
         self.manual = False  # steps are told by the user, not found
         self.on_over: Callable[[], None] = lambda: None
         self._writer = writer
@@ -68,6 +72,8 @@ class Recorder:
         self._sampler: Sampler | None = None
         self._gradients: GradientMode | None = None
         self._active = False
+        self._finished = False
+        self._trainer = 0  # identity of the thread that trains
         self._level = Level.NONE
         self._index = 0
         self._start_ns = 0
@@ -76,6 +82,7 @@ class Recorder:
         self._optimizers: dict[int, str] = {}
         self._held: dict[str, str] = {}  # bytes of parameters, gradients and optimizer state
         self._backwards = 0
+        self._most_marks = MOST_DEEP_MARKS  # numbers in the log of a deep step before it is given up
         self._steps: list[StepWindow] = []  # these three wait for a moment between deeper steps
         self._marks = array("q")
         self._calls: list[Call] = []
@@ -86,12 +93,19 @@ class Recorder:
         self._active = True
         _forget_in_children(self)
         self._log.on_mark = self._loop.on_mark
-        self._hooks.start()
-        self._modules.discover()
+        try:
+            self._hooks.start()
+            self._kineto.watch()
+            self._modules.discover()
+        except BaseException:
+            self._remove()
+            raise
         self._start_ns = self._log.clock()
 
     def finish(self, stopped: str | None = None) -> None:
         """Takes everything out. Safe to call twice and after a failure."""
+        if self._finished:
+            return
         if stopped is not None and self._active:
             self.stopped = stopped
         if self._active:
@@ -102,8 +116,21 @@ class Recorder:
         if self.failure:
             self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
         if self._writer is not None:
-            self._writer.flush(self.builder)
+            self._guarded(self._flush)
             self._writer.close()
+        self._release()
+        self._finished = True
+
+    def _release(self) -> None:
+        """A script may drop its network and make another, and have memory for one."""
+        self._modules.roots.clear()
+        self._layers.release()
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush(self.builder)
+            if self._writer.failed:
+                self.trace_failure = self._writer.failed
 
     def step(self) -> None:
         """The end of a turn of the loop, told by the user."""
@@ -111,17 +138,32 @@ class Recorder:
         self._boundary(self._log.clock())
 
     def _remove(self) -> None:
+        """Everything out. Each part by itself: one that fails must not keep the others in."""
         self._active = False
-        self._log.on_mark = None
-        if self._sampler is not None:
-            self._sampler.stop()
-        if self._gradients is not None:
-            self._gradients.__exit__(None, None, None)
-        if self._kineto.running:
-            self._kineto.stop()
-        self._sampler = self._gradients = None
-        self._modules.stop()
-        self._hooks.stop()
+        self._log.close()
+        parts = (self._stop_sampler, self._stop_gradients, self._kineto.drop, self._kineto.unwatch)
+        for part in (*parts, self._modules.stop, self._hooks.stop):
+            self._tried(part)
+
+    def _tried(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except Exception as error:
+            self._failed(error)
+
+    def _stop_sampler(self) -> None:
+        sampler, self._sampler = self._sampler, None
+        if sampler is not None:
+            sampler.stop()
+
+    def _stop_gradients(self) -> None:
+        mode, self._gradients = self._gradients, None
+        # A mode belongs to a thread; where that one is gone, so is the mode.
+        if mode is not None and threading.get_ident() == self._trainer:
+            mode.__exit__(None, None, None)
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = self.failure or f"{type(error).__name__}: {error}".splitlines()[0]
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -129,7 +171,7 @@ class Recorder:
         except StopScriptError:
             raise
         except Exception as error:
-            self.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._failed(error)
             self._remove()
 
     # -- turns --------------------------------------------------------------------------------------------
@@ -138,7 +180,8 @@ class Recorder:
         if not self._active or self.manual:
             return
         if id(optimizer) not in self._optimizers:
-            self._optimizers[id(optimizer)] = optimizer_facts(optimizer)
+            self._optimizers[id(optimizer)] = type(optimizer).__name__
+            self._guarded(lambda: self._optimizers.update({id(optimizer): optimizer_facts(optimizer)}))
         if self._turns.stepped(id(optimizer)):
             self._boundary(end_ns)
         if self.plan.in_window and not self._held:
@@ -177,7 +220,7 @@ class Recorder:
 
     def _own_thread(self) -> None:
         if self._log.thread is None:
-            self._log.thread = threading.get_ident()
+            self._log.thread = self._trainer = threading.get_ident()
             self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
 
     def _close_step(self, end_ns: int) -> None:
@@ -188,6 +231,8 @@ class Recorder:
         marks = self._log.take()
         if self._level != Level.NONE:
             self._marks += marks
+        if self._level == Level.PHASES:
+            self._most_marks = max(self._most_marks, MARKS_OVER_USUAL * len(marks))
         if self._level in LAYERED:
             self._calls += self._modules.take_calls()
         self._index += 1
@@ -201,8 +246,7 @@ class Recorder:
         self.builder.add(mark_piece(marks, self.builder, self._lane, self._modules))
         self.builder.add(call_piece(calls, self.builder, self._lane, self._layers))
         self.builder.steps.extend(steps)
-        if self._writer is not None:
-            self._writer.flush(self.builder)
+        self._flush()
 
     # -- levels -------------------------------------------------------------------------------------------
 
@@ -211,6 +255,8 @@ class Recorder:
             self._log.on_mark = None
         if (level == Level.OPS and not self._enter_ops()) or (level == Level.GRADIENTS and not self._enter_gradients()):
             level = Level.NONE
+        if level in LAYERED:
+            self._log.on_mark = self._watch_length
         elif level == Level.SITES and self._sampler is None:
             self._sampler = Sampler(threading.get_ident(), self._loop.levels)
             self._sampler.start()
@@ -221,13 +267,15 @@ class Recorder:
     def _leave_level(self) -> None:
         """Before the step is closed: what a deeper level gathered becomes a piece."""
         if self._sampler is not None:
-            sampler, self._sampler = self._sampler, None
-            sampler.stop()
+            sampler = self._sampler
+            self._stop_sampler()
             self.builder.add(sample_piece(sampler.samples, self._loop, self.builder))
         if self._gradients is not None:
-            mode, self._gradients = self._gradients, None
-            mode.__exit__(None, None, None)
+            mode = self._gradients
+            self._stop_gradients()
             self._modules.stop()
+            if mode.failure:
+                self._warn_once(f"Gradients were told apart in part only ({mode.failure}).")
             self._loop.note_graph(mode.graph_lines, mode.loss_lines)
             self._saved(mode)
             self.builder.add(gradient_piece(mode.rows, self._first_sequence, self.builder))
@@ -235,10 +283,27 @@ class Recorder:
             results = self._kineto.stop()
             self._modules.stop()
             self.builder.add(self._kineto.read(results, self.builder, self._lane))
+        elif self._level == Level.OPS:  # dropped in mid-step
+            self._warn_once(OTHER_PROFILER)
+            self._modules.take_calls()
+            self._level = Level.NONE
+
+    def _watch_length(self, _phase: Phase) -> None:
+        """A whole evaluation may fall into a deep step; to record each of its ops would fill the memory."""
+        if len(self._log.marks) > self._most_marks:
+            self._log.on_mark = None
+            self._guarded(self._give_up_level)
+
+    def _give_up_level(self) -> None:
+        self._stop_gradients()
+        self._kineto.drop()
+        self._modules.mark_roots()
+        self._modules.take_calls()
+        self._level = Level.NONE
 
     def _enter_ops(self) -> bool:
         if not self._kineto.start():
-            self._warn_once("Another profiler is active in the script: ops, layers and gradients were not measured.")
+            self._warn_once(OTHER_PROFILER)
             return False
         self._modules.mark_layers()
         return True
@@ -294,10 +359,15 @@ class Recorder:
     def forget(self) -> None:
         """In a forked child: nothing is measured there, and nothing of ours stays in the way."""
         if self._active:
+            if self._sampler is not None:
+                self._sampler.restore()
             self._sampler = None
+            self._stop_gradients()
             self._active = False
-            self._log.on_mark = None
+            self._finished = True
+            self._log.close()
             self._modules.stop()
+            self._kineto.unwatch()
             self._hooks.stop()
             self._writer = None
 

@@ -43,6 +43,9 @@ class Sampler:
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+        self.restore()
+
+    def restore(self) -> None:
         sys.setswitchinterval(self._interval)
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from longpole.capture.imports import ImportWatch
+from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from longpole.capture.plan import WindowOptions
     from longpole.capture.recorder import Recorder
+    from longpole.trace.store import TraceWriter
     from longpole.trace.trace import RunInfo, Trace
 
 
@@ -25,6 +27,7 @@ class Session:
         self.recorder: Recorder | None = None
         self.reported = False
         self.problem: str | None = None
+        self.trace_problem: str | None = None
         self._options = options
         self._info = info
         self._trace_file = trace_file
@@ -38,10 +41,15 @@ class Session:
     def end(self, how: str) -> None:
         """The script is over, in this process; children that were forked from it never come here."""
         self._watch.stop()
-        if self.recorder is None or os.getpid() != self._process:
+        if self.recorder is None or self.is_elsewhere:
             return
         self.recorder.finish(how)
         self._tell()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether this is a child that the script forked: nothing is measured or told there."""
+        return os.getpid() != self._process
 
     def _torch_is_there(self) -> None:
         """Nothing that fails here may reach the script, which is in the middle of `import torch`."""
@@ -52,14 +60,22 @@ class Session:
 
     def _start(self) -> None:
         from longpole.capture.recorder import Recorder
-        from longpole.trace.store import TraceWriter
 
-        writer = TraceWriter(self._trace_file) if self._trace_file is not None else None
-        recorder = Recorder(self._options, writer)
+        recorder = Recorder(self._options, self._writer())
         recorder.builder.info = self._info
         recorder.on_over = self._over
         recorder.start()
         self.recorder = recorder
+
+    def _writer(self) -> TraceWriter | None:
+        """A place that cannot be written, or a full disk, spoils the trace file and not the measuring."""
+        from longpole.trace.store import TraceWriter
+
+        try:
+            return TraceWriter(self._trace_file) if self._trace_file is not None else None
+        except LongpoleError as error:
+            self.trace_problem = str(error)
+            return None
 
     def _over(self) -> None:
         """The window is measured while the script goes on: the answer need not wait for its end."""
@@ -70,9 +86,13 @@ class Session:
     def _tell(self) -> None:
         if self.reported or self.recorder is None:
             return
-        self.reported = True
-        trace = self.recorder.builder.build()
+        if self.recorder.trace_failure:
+            self.trace_problem = f"the trace in {self._trace_file} is not whole: {self.recorder.trace_failure}"
+        try:
+            trace = self.recorder.builder.build()
+        except Exception as error:
+            self.problem = f"{type(error).__name__}: {error}"
+            return
         if any(step.level for step in trace.steps):
+            self.reported = True
             self._report(trace)
-        else:
-            self.reported = False

@@ -137,6 +137,10 @@ def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome
     session.begin()
     outcome = run_target(target)
     session.end(outcome.how)
+    if session.is_elsewhere:
+        return outcome
+    if session.trace_problem:
+        problems.append(session.trace_problem)
     if not session.reported:
         problems.append(nothing_measured(session))
         _remove_empty(places)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -69,7 +70,7 @@ class TraceWriter:
     def flush(self, builder: TraceBuilder) -> None:
         if self._file is None:
             return
-        payload = msgspec.msgpack.encode(self._news(builder))
+        payload = _packed(self._news(builder))
         try:
             self._file.write(HEADER.pack(len(payload), zlib.crc32(payload)))
             self._file.write(payload)
@@ -108,6 +109,21 @@ class TraceWriter:
         return record
 
 
+def _packed(record: Record) -> bytes:
+    try:
+        return msgspec.msgpack.encode(record)
+    except UnicodeEncodeError:  # a file name that is no UTF-8 comes with halves of surrogate pairs
+        return msgspec.msgpack.encode(_encodable(msgspec.to_builtins(record, builtin_types=(bytes,))))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    return [_encodable(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
 def is_store(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
@@ -118,10 +134,18 @@ def read_trace(path: Path) -> Trace:
 
     Raises LongpoleError where the file is none of ours or holds nothing.
     """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LongpoleError(f"cannot read {path}: {error.strerror}") from error
+    return load(data, str(path))
+
+
+def load(data: bytes, where: str) -> Trace:
+    """The trace in these bytes; `where` they come from is for errors, which are as of `read_trace`."""
     builder = TraceBuilder()
-    data = path.read_bytes()
     if not data.startswith(MAGIC):
-        raise LongpoleError(f"{path} is not a longpole trace; give the file that `longpole run --trace` wrote")
+        raise LongpoleError(f"{where} is not a longpole trace; give the file that `longpole run --trace` wrote")
     position, good = len(MAGIC), 0
     while record := _record_at(data, position):
         found, position = record
@@ -131,12 +155,33 @@ def read_trace(path: Path) -> Trace:
             break
         good += 1
     if not good:
-        raise LongpoleError(f"{path} ends before its first record: the run was stopped before it measured a step")
+        raise LongpoleError(f"{where} ends before its first record: the run was stopped before it measured a step")
     if position < len(data):
         cut = f"{position:,} of {len(data):,} bytes"
         warning = f"The trace file is cut or damaged after {cut}; what came before is used."
         builder.info = msgspec.structs.replace(builder.info, warnings=(*builder.info.warnings, warning))
     return builder.build()
+
+
+def dump(trace: Trace) -> bytes:
+    """The bytes of a file that holds this trace, in one record. Memory events and collectives are left out."""
+    events = dict(trace.events.columns())
+    for name, values in (("layer", trace.calls.layer), ("last_sequence", trace.calls.last)):
+        events[name] = np.full(len(trace.events), -1, dtype=np.int64)
+        events[name][trace.calls.row] = values
+    tables = (trace.samples, trace.gradients)
+    samples, gradients = ({f.name: getattr(table, f.name) for f in fields(table)} for table in tables)
+    record = Record(
+        strings=list(trace.strings),
+        lanes=list(trace.lanes),
+        layers=list(trace.layers),
+        steps=list(trace.steps),
+        info=trace.info,
+        saved_bytes=dict(trace.saved_bytes),
+        pieces=[_encoded(Piece(events, samples, gradients))],
+    )
+    payload = _packed(record)
+    return MAGIC + HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _record_at(data: bytes, position: int) -> tuple[Record, int] | None:
