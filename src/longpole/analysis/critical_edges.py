@@ -54,11 +54,13 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One host thread that launches device work; both lists in order of time."""
+    """One host thread that launches device work; all lists in order of time."""
 
     blocks: Sequence[Block]
+    certain: Sequence[Block]  # those of `blocks` that are
     handovers: Sequence[Handover]
     block_ends: Sequence[int]
+    certain_ends: Sequence[int]
     handover_ends: Sequence[int]
 
 
@@ -284,7 +286,9 @@ def _threads(trace: Trace, lanes: Sequence[int], blocks: dict[int, list[Block]],
     for lane in lanes:
         moved = [Block(b.end_ns + offset_ns, b.source, b.certain) for b in blocks.get(lane, [])]
         given = _handovers(lane, work, offset_ns)
-        found[lane] = Thread(moved, given, [b.end_ns for b in moved], [g.end_ns for g in given])
+        sure = [block for block in moved if block.certain]
+        ends = ([one.end_ns for one in listed] for listed in (moved, sure, given))
+        found[lane] = Thread(moved, sure, given, *ends)
     return found
 
 

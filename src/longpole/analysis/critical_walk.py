@@ -146,14 +146,13 @@ def _from_host(state: Walk, rank: int, lane: int) -> tuple[int, int]:
     if thread is None:
         state.back_to(rank, Sort.HOST, lane, state.low)
         return -1, -1
-    block = last_at(thread.block_ends, state.time)
-    while block >= 0 and not (thread.blocks[block].certain or state.possible):
-        block -= 1
+    blocks = thread.blocks if state.possible else thread.certain
+    block = last_at(thread.block_ends if state.possible else thread.certain_ends, state.time)
     given = last_at(thread.handover_ends, state.time)
-    returned = thread.block_ends[block] if block >= 0 else None
+    returned = blocks[block].end_ns if block >= 0 else None
     resumed = thread.handover_ends[given] if given >= 0 else None
     if returned is not None and (resumed is None or returned >= resumed):
-        source = thread.blocks[block].source
+        source = blocks[block].source
         state.back_to(rank, Sort.HOST, lane, returned)
         state.back_to(rank, Sort.SYNCHRONIZATION, source, state.graphs[rank].end_ns[source])
         return source, -1

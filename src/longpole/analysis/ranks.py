@@ -258,10 +258,11 @@ def _clock_sentences(report: RankReport) -> list[str]:
             f"they were {max(apart) - min(apart):.3f} ms apart, and ends agree to {residual:.3f} ms afterwards."
         )
     if lost:
-        some = "No rank's clock" if len(lost) == len(report.clocks) else f"The clock of rank {', '.join(lost)}"
+        everyone = len(lost) == len(report.clocks)
+        some = "No rank's clock could" if everyone else f"The clock of rank {', '.join(lost)} could not"
         found.append(
-            f"{some} could be aligned: no all-reduce, all-gather or the like was found on it and on another rank; "
-            "waits and lateness across ranks are not known there."
+            f"{some} be aligned: no all-reduce, all-gather or the like was found on it and on another rank; waits and "
+            "lateness across ranks are not known there."
         )
     return found
 
