@@ -6,11 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from longpole.analysis.device import device_study
 from longpole.analysis.study import Answer, Study, load_study
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace, open_traces
+from longpole.report.terminal import text_report
 from made_traces import kernel, opened, runtime, span
 from shared_paths import trace_files, traces_folder
 
@@ -36,7 +39,7 @@ def check_sums(study: Study) -> None:
         assert not phase.samples or sum(phase.samples) / len(phase.samples) == pytest.approx(phase.ms)
     for rank in study.ranks:
         if rank.timeline is not None:
-            assert sum(gap.ms for gap in rank.gaps) == pytest.approx(rank.timeline.idle.ms, abs=1e-6)
+            assert sum(gap.ms for gap in rank.gaps) == pytest.approx(rank.timeline.idle.ms, rel=1e-9, abs=1e-6)
             assert all(gap.evidence for gap in rank.gaps)
 
 
@@ -217,6 +220,75 @@ def test_a_first_step_with_work_of_before_is_left_out_and_said(tmp_path: Path) -
     check_sums(study)
     assert study.run.steps.measured == 3
     assert any("Step 0 is left out" in warning for warning in study.run.warnings)
+
+
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "cat": st.sampled_from(
+                [
+                    "cpu_op",
+                    "kernel",
+                    "gpu_memcpy",
+                    "cuda_runtime",
+                    "user_annotation",
+                    "python_function",
+                    "cuda_sync",
+                    "odd",
+                ]
+            ),
+            "name": st.sampled_from(
+                [
+                    "aten::mm",
+                    "autograd::engine::evaluate_function: AddmmBackward0",
+                    "AddmmBackward0",
+                    "Optimizer.step#SGD.step",
+                    "ProfilerStep#1",
+                    "ProfilerStep#2",
+                    "enumerate(DataLoader)#x",
+                    "nn.Module: Linear_0",
+                    "nn.Module: a.b_1",
+                    "aten::cross_entropy_loss",
+                    "aten::linalg_vector_norm",
+                    "ncclDevKernel_AllReduce_Sum_f32_RING_LL",
+                    "Memcpy DtoH (Device -> Pageable)",
+                    "cudaLaunchKernel",
+                    "cudaStreamSynchronize",
+                    "cudaStreamWaitEvent",
+                    "## backward ##",
+                    "train.py(3): main",
+                    "",
+                ]
+            ),
+            "pid": st.sampled_from([0, 100]),
+            "tid": st.sampled_from([1, 2, 7]),
+            "ts": st.one_of(st.integers(0, 60), st.integers(0, 2000), st.just(10**12)),
+            "dur": st.sampled_from([0, 1, 7, 100, 900, -3, 0.001]),
+            "args": st.fixed_dictionaries(
+                {},
+                optional={
+                    "correlation": st.integers(-1, 8),
+                    "External id": st.integers(0, 8),
+                    "Sequence number": st.sampled_from([0, 1, 2, 2**62]),
+                    "Fwd thread id": st.integers(0, 2),
+                    "Input Dims": st.sampled_from(
+                        [[[4, 4], [4, 4]], [], "x", [[None]], [["a", "b"]], [[[1, 2]], [3]], 5]
+                    ),
+                },
+            ),
+        }
+    ),
+    max_size=40,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(EVENTS)
+def test_any_events_at_all_make_a_study_whose_parts_sum(tmp_path: Path, events: list[dict[str, object]]) -> None:
+    trace = opened(tmp_path, [{"ph": "X", **event} for event in events])
+    for study in (device_study([trace]), device_study([trace, trace])):
+        check_sums(study)
+        assert text_report(study)
 
 
 def test_a_trace_without_anything_to_study(tmp_path: Path) -> None:

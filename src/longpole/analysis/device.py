@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.clock_alignment import align
 from longpole.analysis.communication import communication_times
+from longpole.analysis.critical_path import Columns, critical_path, critical_path_of_ranks
 from longpole.analysis.device_answers import answers, findings
 from longpole.analysis.device_attribution import Attribution, attribute
 from longpole.analysis.device_gap_table import gap_table
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from longpole.analysis.device_exclusive import Pieces
+    from longpole.analysis.device_results import CriticalPath
     from longpole.trace import Trace
 
 
@@ -74,9 +77,10 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
 
 
 def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
-    """Collectives of each rank, and how the ranks compare where there are several."""
+    """Collectives of each rank, how the ranks compare where there are several, and the critical path of a step."""
     traces = [rank.trace for rank in ranks]
     study.communication = [row for trace in traces for row in communication_times(trace)]
+    study.critical_path = _critical_path(ranks)
     if len(traces) > 1:
         study.rank_report = study_ranks(traces, [rank.attribution.host_phase for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
@@ -84,6 +88,22 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
         study.headline += "".join(
             f" Rank {one.rank} makes the others wait {ms(one.ms)} a step." for one in study.rank_report.stragglers[:1]
         )
+
+
+def _critical_path(ranks: Sequence[OneRank]) -> CriticalPath | None:
+    """That of the step of middle length, on the rank whose steps take longest."""
+    longest = max(range(len(ranks)), key=lambda index: ranks[index].whole.step_ms)
+    kept = sorted(ranks[longest].turns.kept, key=lambda turn: turn.ms)
+    window = kept[len(kept) // 2].window
+    columns = [_columns(rank.attribution) for rank in ranks]
+    if len(ranks) == 1:
+        return critical_path(ranks[0].trace, window, columns[0])
+    traces = [rank.trace for rank in ranks]
+    return critical_path_of_ranks(traces, longest, window, align(traces), columns)
+
+
+def _columns(found: Attribution) -> Columns:
+    return Columns(found.phase, found.op_class.astype(np.int64), found.layer, found.layers)
 
 
 def _one_rank(trace: Trace, attributed: tuple[Pieces, Attribution], turns: Turns) -> OneRank:
@@ -124,7 +144,7 @@ def _types(found: Attribution) -> dict[str, str]:
 def _run(ranks: Sequence[OneRank]) -> Run:
     info = ranks[0].trace.info
     turns = ranks[0].turns
-    warnings = [sentence for rank in ranks for sentence in (*rank.trace.info.warnings, *rank.turns.notes)]
+    warnings = _said_once([[*rank.trace.info.warnings, *rank.turns.notes] for rank in ranks])
     why = ranks[0].attribution.why_no_layers
     kept = len(turns.kept) if turns.has_steps else 0
     return Run(
@@ -139,6 +159,17 @@ def _run(ranks: Sequence[OneRank]) -> Run:
         warnings=list(dict.fromkeys([*warnings, *([why] if why else []), *_cost_of_stacks(ranks)])),
         facts=dict(info.facts),
     )
+
+
+def _said_once(of_ranks: Sequence[Sequence[str]]) -> list[str]:
+    """Sentences of all ranks; those that differ only in figures after a colon are said for the first and counted."""
+    found: dict[str, list[str]] = {}
+    for sentence in (sentence for said in of_ranks for sentence in said):
+        found.setdefault(sentence.partition(": ")[0], []).append(sentence)
+    return [
+        one[0] if len(set(one)) == 1 else f"{one[0]} The like on {len(one) - 1} more of the {len(of_ranks)} ranks."
+        for one in found.values()
+    ]
 
 
 def _cost_of_stacks(ranks: Sequence[OneRank]) -> list[str]:

@@ -28,7 +28,7 @@ LAYER = "Is it one layer?"
 DISPATCHER = "Is it Python and the dispatcher?"
 # slug of a wait -> (what it costs, what is tried against it)
 ADVICE = {
-    "data": "The device waits for data: more DataLoader workers, pinned memory and prefetching hide it.",
+    "data": "The step waits for data: more DataLoader workers, pinned memory and prefetching hide it.",
     "synchronization": "The host waits for the device (.item(), copies to the host) and lets its queue run dry.",
     "communication": "Collectives are not covered by compute: overlap them, use larger buckets or fewer bytes.",
     "host": "The host launches too slowly: torch.compile, CUDA graphs, larger batches or fewer small ops.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from longpole.trace import Trace
+    from longpole.trace import StepWindow, Trace
 
 FEW = 3  # steps: of fewer, none is left out
 UNUSUAL = 1.1  # times the median: a first step longer than this was not alone on the device
@@ -54,6 +54,7 @@ def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Tur
     Raises LongpoleError where there is no such step.
     """
     steps, why = find_steps(trace)
+    bare = _bare(trace, steps)
     if device_window(trace) is not None:
         steps = device_windows(trace, steps)
     found = [Turn(one.index, (one.start_ns, one.end_ns)) for one in steps if one.end_ns > one.start_ns]
@@ -64,9 +65,10 @@ def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Tur
     deep = {one.index for one in steps if one.level == Level.OPS}
     if deep:  # a live run: its other steps have no device work in them
         found = [turn for turn in found if turn.index in deep]
-    recorded, empty = _recorded(trace, found)
-    kept, notes = _without_first(trace, recorded, launched)
-    return Turns(found, kept, has_steps=True, notes=[why, *empty, *notes])
+    recorded = [turn for turn in found if turn.index not in bare] or found
+    notes = [f"{len(bare)} of {len(steps)} steps are left out: their operations were not recorded."] if bare else []
+    kept, more = _without_first(trace, recorded, launched)
+    return Turns(found, kept, has_steps=True, notes=[why, *notes, *more])
 
 
 def _one(found: Sequence[Turn], step: int, why: str) -> Turns:
@@ -87,16 +89,18 @@ def _recording(trace: Trace) -> Turn:
     return Turn(-1, (low, max(high, low + 1)))
 
 
-def _recorded(trace: Trace, found: list[Turn]) -> tuple[list[Turn], list[str]]:
-    """Leaves out steps in which next to nothing was recorded: a live run times most of its steps bare."""
+def _bare(trace: Trace, steps: Sequence[StepWindow]) -> set[int]:
+    """Numbers of steps in which next to nothing was recorded: a live run times most of its steps bare.
+
+    Empty where all are alike.
+    """
+    if not steps:
+        return set()
     starts = trace.events.start_ns[trace.events.rows_of(Kind.OP, Kind.RUNTIME, *DEVICE_WORK)]
-    low, high = (np.array(edge) for edge in zip(*(turn.window for turn in found), strict=True))
+    low, high = (np.array(edge) for edge in zip(*((one.start_ns, one.end_ns) for one in steps), strict=True))
     counts = np.searchsorted(starts, high) - np.searchsorted(starts, low)
-    full = counts > BARE * counts.max()
-    if full.all() or not full.any():
-        return found, []
-    kept = [turn for turn, whole in zip(found, full.tolist(), strict=True) if whole]
-    return kept, [f"{len(found) - len(kept)} of {len(found)} steps are left out: their operations were not recorded."]
+    bare = {one.index for one, count in zip(steps, counts.tolist(), strict=True) if count <= BARE * counts.max()}
+    return bare if len(bare) < len(steps) else set()
 
 
 def _without_first(trace: Trace, found: list[Turn], launched: NDArray[np.uint8]) -> tuple[list[Turn], list[str]]:
