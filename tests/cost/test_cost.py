@@ -71,6 +71,24 @@ def test_a_depthwise_dilated_strided_convolution_in_one_dim() -> None:
     assert cost.flops == 2 * 6 * 8 * 3
 
 
+def test_inputs_that_no_tap_meets_need_not_be_read() -> None:
+    # 1 x 1 taps with stride 2 meet 4 x 4 of 8 x 8 inputs; 2 x 2 taps with stride 2 meet 6 x 6 of 7 x 7
+    for size, kernel, met, out in ((8, 1, 16, 16), (7, 2, 36, 9)):
+        cost = convolution([1, 1, size, size], [1, 1, kernel, kernel], 2, 0, 1, 1)
+        assert cost is not None
+        assert cost.must_move == 4 * (met + kernel * kernel + out)
+        assert cost.bytes_moved == 4 * (size * size + kernel * kernel + out)
+
+
+def test_an_average_over_windows() -> None:
+    shapes, concrete = [[1, 1, 5, 5], [], [], [], [], [], []], [None, [2, 2], [2, 2], [0, 0], False, True, None]
+    cost = cost_of("aten::avg_pool2d", shapes, concrete=concrete)
+    assert cost is not None
+    # 2 x 2 windows of 4; 25 read, of which 4 x 4 must be
+    assert (cost.flops, cost.bytes_moved, cost.must_move) == (16, 4 * (25 + 4), 4 * (16 + 4))
+    assert cost_of("aten::avg_pool2d", shapes, concrete=[None, [2, 2], [2, 2], [0, 0], True, True, None]) is None
+
+
 def test_both_gradients_of_a_convolution_and_each() -> None:
     shapes = [[2, 4, 3, 3], [2, 3, 5, 5], [4, 3, 3, 3], [], [], [], [], [], [], [], []]
 

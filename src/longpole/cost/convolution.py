@@ -9,6 +9,7 @@ prod(in) stands in place of prod(out). Taps that fall on padding need no work: `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ from longpole.trace import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+# Traces of strangers may claim any size: what would take long to count counts as nothing that must be done.
+_LARGEST_KERNEL = 4096
+_MOST_PLACES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Geometry:
 def _taps(positions: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Pairs (position, tap) of one dim that fall inside: 0 <= position * stride + tap * dilation - padding < size."""
     found = 0
-    for tap in range(kernel):
+    for tap in range(kernel if kernel <= _LARGEST_KERNEL else 0):
         offset = padding - tap * dilation
         first = max(0, -(-offset // stride))
         last = min(positions - 1, (size - 1 + offset) // stride)
@@ -79,18 +85,33 @@ class _Where:
     groups: int = -1
 
 
+@lru_cache(maxsize=4096)
+def _touched(positions: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """How many of a dim's inputs any tap meets: strides beyond the kernel, and odd ends, leave some unread."""
+    if positions * kernel > _MOST_PLACES:
+        return 0
+    places = {p * stride + t * dilation - padding for p in range(positions) for t in range(kernel)}
+    return sum(0 <= place < size for place in places)
+
+
+def _least_input(geometry: Geometry) -> float:
+    """The part of the large side's elements that must be read; 0 where that is not known."""
+    if geometry.stride is None or geometry.padding is None or geometry.dilation is None or geometry.transposed:
+        return 0.0 if not geometry.transposed else float(prod(geometry.x))
+    found = prod(geometry.x[:2])
+    for axis, kernel in enumerate(geometry.weight[2:]):
+        sizes = (geometry.y[2 + axis], geometry.x[2 + axis], kernel)
+        found *= _touched(*sizes, geometry.stride[axis], geometry.padding[axis], geometry.dilation[axis])
+    return float(found)
+
+
 def _forward(call: Call, where: _Where) -> Cost | None:
     geometry = _geometry(call, where)
     if geometry is None:
         return None
-    moved = call.bytes_of(0) + call.bytes_of(1) + prod(geometry.y) * call.bytes_each(0)
-    # A stride greater than the kernel skips inputs.
-    least = call.bytes_of(1) + prod(geometry.y) * call.bytes_each(0)
-    return Cost(geometry.flops, float(moved), geometry.least_flops, float(least if _skips(geometry) else moved))
-
-
-def _skips(geometry: Geometry) -> bool:
-    return geometry.stride is None or any(s > k for s, k in zip(geometry.stride, geometry.weight[2:], strict=True))
+    others = call.bytes_of(1) + prod(geometry.y) * call.bytes_each(0)
+    least = others + _least_input(geometry) * call.bytes_each(0)
+    return Cost(geometry.flops, float(call.bytes_of(0) + others), geometry.least_flops, float(least))
 
 
 def _geometry(call: Call, where: _Where) -> Geometry | None:
@@ -100,18 +121,24 @@ def _geometry(call: Call, where: _Where) -> Geometry | None:
     dims = len(x) - 2
     stride, padding = call.numbers(where.stride, dims), call.numbers(where.padding, dims)
     dilation = call.numbers(where.dilation, dims) if where.dilation >= 0 else (1,) * dims
-    if stride is None or padding is None or dilation is None or 0 in stride:
+    if stride is None or padding is None or dilation is None or not _possible(stride, padding, dilation):
         return None
     transposed = where.transposed if isinstance(where.transposed, bool) else call.value(where.transposed)
     if not transposed:
         spatial = tuple(map(output_size, x[2:], weight[2:], stride, padding, dilation))
-        return Geometry(x, weight, (x[0], weight[0], *spatial), stride, padding, dilation)
+        return None if min(spatial) < 0 else Geometry(x, weight, (x[0], weight[0], *spatial), stride, padding, dilation)
     extra, groups = call.numbers(where.output_padding, dims), call.value(where.groups)
     if extra is None or not isinstance(groups, int):
         return None
     sizes = zip(x[2:], weight[2:], stride, padding, dilation, extra, strict=True)
     spatial = tuple((i - 1) * s - 2 * p + d * (k - 1) + e + 1 for i, k, s, p, d, e in sizes)
+    if min(spatial) < 0 or groups < 1:
+        return None
     return Geometry(x, weight, (x[0], weight[1] * groups, *spatial), stride, padding, dilation, transposed=True)
+
+
+def _possible(stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
+    return min(stride) > 0 and min(padding) >= 0 and min(dilation) > 0
 
 
 def backward(call: Call, role: Role | None = None) -> Cost | None:
@@ -124,9 +151,12 @@ def backward(call: Call, role: Role | None = None) -> Cost | None:
     dims = len(x) - 2
     flag = call.value(7)
     transposed = flag if isinstance(flag, bool) else weight[0] != dy[1]
-    parts = [call.numbers(index, dims) for index in (4, 5, 6)]
-    geometry = Geometry(x, weight, dy, parts[0], parts[1], parts[2], transposed)
-    one = Cost(geometry.flops, float(sum(map(call.bytes_of, range(3)))), geometry.least_flops)
+    stride, padding, dilation = (call.numbers(index, dims) for index in (4, 5, 6))
+    if stride is None or padding is None or dilation is None or not _possible(stride, padding, dilation):
+        stride = padding = dilation = None
+    geometry = Geometry(x, weight, dy, stride, padding, dilation, transposed)
+    least = call.bytes_of(0) + call.bytes_of(2) + _least_input(geometry) * call.bytes_each(1)
+    one = Cost(geometry.flops, float(sum(map(call.bytes_of, range(3)))), geometry.least_flops, float(least))
     mask = call.value(10)
     if role in (Role.INPUT_GRAD, Role.WEIGHT_GRAD):
         return one

@@ -34,7 +34,12 @@ def fused(call: Call) -> Cost | None:
     reads, writes, steps = _FUSED[call.name]
     if call.name == "aten::_fused_sgd_" and call.list_elements(2) is None:
         reads, writes, steps = 2, 1, 2
-    return Cost(float(steps * count), float((reads + writes) * count * call.bytes_each(0)))
+    return _moved(steps * count, (reads + writes) * count)
+
+
+def _moved(flops: int, elements: int) -> Cost:
+    """Types of lists are not recorded: float32 is usual, two bytes an element are the least."""
+    return Cost(float(flops), 4.0 * elements, least_bytes=2.0 * elements)
 
 
 def foreach(call: Call) -> Cost | None:
@@ -46,7 +51,7 @@ def foreach(call: Call) -> Cost | None:
     lists = sum(call.list_elements(index) == count for index in range(_READS.get(operation, 1)))
     writes = 0 if operation in {"norm", "max", "powsum"} else 1
     reads = 0 if operation == "zero" else lists
-    return Cost(float(count * max(1, lists - 1)), float((reads + writes) * count * call.bytes_each(0)))
+    return _moved(count * max(1, lists - 1), (reads + writes) * count)
 
 
 FORMULAS: Mapping[str, Callable[[Call], Cost | None]] = dict.fromkeys(_FUSED, fused)

@@ -56,11 +56,11 @@ def _short(name: str) -> str:
 
 
 def elementwise(call: Call) -> Cost | None:
-    """out[broadcast of all] from every tensor among the inputs; `bucketize` and the like search, so None."""
+    """out[broadcast of all] from every tensor among the inputs; `bucketize` and the like search, `glu` halves: None."""
     short = _short(call.name)
     tensors = [index for index in range(len(call.shapes)) if call.is_tensor(index)]
     shape = broadcast([call.shape(index) or () for index in tensors]) if tensors else None
-    if shape is None or short in {"bucketize", "searchsorted", "isin"}:
+    if shape is None or short in {"bucketize", "searchsorted", "isin", "glu"}:
         return None
     count = prod(shape)
     each = 1 if short in _ONE_BYTE_RESULT else max(call.bytes_each(index) for index in tensors)
@@ -100,7 +100,8 @@ def reduction(call: Call) -> Cost | None:
     count = call.elements(0)
     if not call.is_tensor(0) or count is None:
         return None
-    return Cost(float(count), float(call.bytes_of(0)), least_bytes=0.0)
+    # A gradient that is summed may itself be one number expanded; nothing else that is reduced usually is.
+    return Cost(float(count), float(call.bytes_of(0)), least_bytes=0.0 if call.name == "aten::sum" else None)
 
 
 def normalization(call: Call) -> Cost | None:
@@ -158,14 +159,18 @@ def pooling(call: Call) -> Cost | None:
         return None
     kernel, padding = call.numbers(1, dims), call.numbers(3, dims)
     stride = call.numbers(2, dims) or kernel
-    if kernel is None or padding is None or stride is None or 0 in stride or call.value(5) is True:
+    rounds_up = call.value(5 if "max" in call.name else 4) is True
+    if kernel is None or padding is None or stride is None or min(stride) < 1 or rounds_up:
         return None
-    sizes = zip(x[-dims:], kernel, stride, padding, strict=True)
+    sizes = list(zip(x[-dims:], kernel, stride, padding, strict=True))
+    if any(k < 1 or p < 0 or size + 2 * p < k for size, k, _, p in sizes):
+        return None
     positions = prod(x[:-dims]) * prod((size + 2 * p - k) // s + 1 for size, k, s, p in sizes)
     written = positions * (call.bytes_each(0) + (8 if "max" in call.name else 0))
-    skips = any(s > k for s, k in zip(stride, kernel, strict=True))
-    moved = call.bytes_of(0) + written
-    return Cost(float(positions * prod(kernel)), float(moved), 0.0, float(written if skips else moved))
+    # Odd ends, and what lies between windows, are not read.
+    read = prod(x[:-dims]) * prod(min(size, min(s, k) * ((size + 2 * p - k) // s + 1) - p) for size, k, s, p in sizes)
+    least = written + max(0, read) * call.bytes_each(0)
+    return Cost(float(positions * prod(kernel)), float(call.bytes_of(0) + written), 0.0, float(least))
 
 
 def pooling_backward(call: Call) -> Cost | None:
