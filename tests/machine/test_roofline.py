@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from longpole.cost import Cost, cost_of
-from longpole.machine import bound_ms, limits
+from longpole.machine import bound_ms, ceilings_from_sheet, limits, peak_of
 from longpole.machine.ceilings import Ceilings, Delay, Level, Rate
 from longpole.machine.hardware import Cache, Hardware
 from longpole.machine.picture import attainable, page, ridge, text_picture
@@ -79,6 +80,17 @@ def test_more_bytes_never_take_less_and_no_more_than_memory_alone(moved: float, 
     assert two is not None
     assert one <= two
     assert one <= moved / 10e9 * 1e3 * (1 + 1e-9)
+
+
+def test_a_sheet_stands_in_for_a_device_that_is_not_here() -> None:
+    peak = peak_of("NVIDIA H100 80GB HBM3")
+    assert peak is not None
+    found = ceilings_from_sheet(peak, cache_bytes=50_000_000)
+    # 989.5 TFLOP/s in bf16; fp32 products may run as tf32; 3.35 TB/s beyond twice the cache
+    assert bound_ms(Cost(989.5e9, 0.0), OpClass.MATMUL, "c10::BFloat16", found) == pytest.approx(1.0)
+    assert bound_ms(Cost(494.5e9, 0.0), OpClass.MATMUL, "float", found) == pytest.approx(1.0)
+    assert bound_ms(Cost(0.0, 100e6), OpClass.ELEMENTWISE, "float", found) == 0.0
+    assert bound_ms(Cost(0.0, 100e6 + 3.35e9), OpClass.ELEMENTWISE, "float", found) == pytest.approx(1.0)
 
 
 def test_the_ridge_is_where_both_limits_meet() -> None:

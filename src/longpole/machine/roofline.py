@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from longpole.machine.ceilings import Ceilings, Level, Rate
+from longpole.machine.hardware import Hardware
 from longpole.trace import OpClass
 
 if TYPE_CHECKING:
     from longpole.cost import Cost
-    from longpole.machine.ceilings import Ceilings
+    from longpole.machine.peaks import Peak
 
 # torch's and Kineto's names of types -> ours
 DTYPES = {
@@ -90,3 +92,21 @@ def memory_ms(bytes_moved: float | None, ceilings: Ceilings) -> float | None:
         least = max(least, beyond / level.best_bytes_per_s)
         nearer = max(nearer, level.capacity_bytes or 0)
     return least * 1e3
+
+
+def ceilings_from_sheet(peak: Peak, cache_bytes: int | None = None) -> Ceilings:
+    """Data-sheet peaks in the place of measured ceilings, for traces of devices that are not here.
+
+    Products in fp32 may run as tf32, so fp32 has the better of both. Sheets give no bandwidth of caches: what fits
+    in `cache_bytes` (the last level's capacity, where the trace or the user knows it) is not charged at all.
+    """
+    compute: dict[str, list[Rate]] = {}
+    for name in ("fp64", "fp32", "tf32", "bf16", "fp16", "int8"):
+        values = [peak.flops_per_s(each) for each in ((name, "tf32") if name == "fp32" else (name,))]
+        best = max((value for value in values if value is not None), default=None)
+        if best is not None:
+            compute[name] = [Rate(f"{name} peak", best, best, best, best, 0, peak.source)]
+    memory = Level("memory", None, peak.memory_gb_per_s * 1e9)
+    cache = [] if cache_bytes is None else [Level("cache", cache_bytes, float("inf"))]
+    hardware = Hardware(peak.name, 0, 0)
+    return Ceilings(hardware=hardware, threads=0, torch="", device=peak.name, compute=compute, levels=[*cache, memory])
