@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -176,7 +177,8 @@ def launches(trace: Trace) -> Counter:
 
 @pytest.mark.parametrize("ending", [".json", ".json.gz"])
 def test_our_importer_reads_it_back(tmp_path, ending):
-    first = made_trace()
+    made = made_trace()
+    first = replace(made, info=msgspec.structs.replace(made.info, source="kineto"))
     write_perfetto([first], tmp_path / f"a{ending}")
     second = open_trace(tmp_path / f"a{ending}")
     expected = Counter(
@@ -192,6 +194,20 @@ def test_our_importer_reads_it_back(tmp_path, ending):
     assert second.info.rank == 3
     assert second.info.device == "NVIDIA H100 80GB HBM3"
     assert second.memory.bytes.tolist() == [512, 256, -512]
+
+
+@pytest.mark.parametrize("ending", [".json", ".json.gz"])
+def test_a_live_run_is_read_back_whole(tmp_path, ending):
+    first = made_trace()
+    write_perfetto([first], tmp_path / f"a{ending}")
+    second = open_trace(tmp_path / f"a{ending}")
+    assert [(s.index, s.level) for s in second.steps] == [(s.index, s.level) for s in first.steps]
+    assert second.layers == tuple(first.layers)
+    assert Counter(map(second.name_of, range(len(second.events)))) == Counter(
+        first.name_of(row).replace("\ud800", "?") for row in range(len(first.events))
+    )
+    assert second.events.duration_ns.tolist() == first.events.duration_ns.tolist()
+    assert [found for found in second.calls.layer.tolist() if found >= 0] == first.calls.layer.tolist()
 
 
 REAL = (

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
-from longpole.importers import kineto, parallel, perfetto
+from longpole.importers import kineto, own, parallel, perfetto
 from longpole.importers.source import Source
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SNIFF_BYTES = 4096
 # (does a file that starts so look like this format, read it)
 IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] = (
+    (own.sniff, own.read),
     (kineto.sniff, kineto.read),
     (perfetto.sniff, perfetto.read),
 )
@@ -54,7 +55,7 @@ def open_traces(paths: Sequence[Path], workers: int | None = None) -> list[Trace
     Raises LongpoleError as `open_trace` does.
     """
     workers = min(len(paths), workers or parallel.cores())
-    if workers > 1 and os.name == "posix":
+    if workers > 1 and os.name == "posix" and not any(own.is_own(path) for path in paths):
         traces = parallel.read_all(paths, workers)
     else:
         traces = [open_trace(path) for path in paths]

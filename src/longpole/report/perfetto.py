@@ -7,6 +7,7 @@ libkineto/src/output_json.cpp); steps, phases and layers stand on lanes of their
 
 from __future__ import annotations
 
+import base64
 import gzip
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import msgspec
 
 from longpole.errors import LongpoleError
 from longpole.trace import DEVICE_WORK, Kind, Level, Phase, Role, label
+from longpole.trace.store import dump
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -108,7 +110,7 @@ def _opened(path: Path) -> Generator[IO[bytes]]:
 
 
 def _write(parts: Sequence[_Part], name: str, out: IO[bytes]) -> None:
-    head = msgspec.json.encode(_fields(parts, name))
+    head = msgspec.json.encode(_own(parts) | _fields(parts, name))
     out.write(head[:-1] + b',"traceEvents":[')
     comma = b"\n"
     for part in parts:
@@ -116,6 +118,13 @@ def _write(parts: Sequence[_Part], name: str, out: IO[bytes]) -> None:
             out.write(comma + event)
             comma = b",\n"
     out.write(b"\n]}\n")
+
+
+def _own(parts: Sequence[_Part]) -> dict[str, Any]:
+    """The recording of a live run as it is, so that opening the file again loses nothing."""
+    if len(parts) != 1 or parts[0].trace.info.source != "live":
+        return {}
+    return {"longpoleTrace": base64.b64encode(dump(parts[0].trace)).decode("ascii")}
 
 
 def _fields(parts: Sequence[_Part], name: str) -> dict[str, Any]:

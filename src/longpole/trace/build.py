@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longpole.trace.events import DTYPES, make_table, nest
-from longpole.trace.kinds import Kind
+from longpole.trace.kinds import DEVICE_WORK, Kind
 from longpole.trace.trace import GradientOps, Interner, Lane, Layer, LayerCalls, RunInfo, Samples, StepWindow, Trace
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class TraceBuilder:
 
     def build(self) -> Trace:
         columns = _joined([p.events for p in self.pieces], EVENT_COLUMNS)
-        count = len(columns["start_ns"])
-        columns["launch"] = np.full(count, -1, dtype=np.int32)
+        columns["launch"] = _launches(columns)
         order = np.lexsort((-columns["duration_ns"], columns["start_ns"]))
-        table = make_table({name: columns[name][order] for name in DTYPES if name != "parent"})
+        # In the order of time already, but pointers count rows in the order of recording: make_table moves both.
+        table = make_table({name: columns[name] for name in DTYPES if name != "parent"})
         return Trace(
             events=_nested(table),
             strings=self.intern.strings(),
@@ -107,6 +107,21 @@ def _column(part: Columns, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     if name in part:
         return np.asarray(part[name], dtype=dtype)
     return np.full(len(next(iter(part.values()))), -1).astype(dtype)
+
+
+def _launches(columns: Columns) -> NDArray[np.int32]:
+    """For device events the row of the runtime call with the same correlation id; -1 where there is none."""
+    kind, correlation = columns["kind"], columns["correlation"]
+    calls = np.flatnonzero((kind == Kind.RUNTIME) & (correlation >= 0))
+    launch = np.full(len(kind), -1, dtype=np.int32)
+    if not len(calls):
+        return launch
+    calls = calls[np.argsort(correlation[calls], kind="stable")]
+    device = np.flatnonzero(np.isin(kind, DEVICE_WORK) & (correlation >= 0))
+    at = np.minimum(np.searchsorted(correlation[calls], correlation[device]), len(calls) - 1)
+    matches = correlation[calls[at]] == correlation[device]
+    launch[device[matches]] = calls[at[matches]]
+    return launch
 
 
 def _nested(table: EventTable) -> EventTable:
