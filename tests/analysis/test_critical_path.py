@@ -18,10 +18,12 @@ from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.importers import open_trace, open_traces
 from longpole.trace import EventWaits, Kind, Lane, OpClass, Phase, RunInfo, Trace, make_table, nest
+from made_traces import kernel, opened, runtime
 from shared_paths import trace_files, traces_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from longpole.analysis.device_results import CriticalPath, PathPart
 
@@ -268,8 +270,8 @@ def test_segments_follow_one_another_without_a_hole(drawn: list[tuple[int, int, 
 
 
 @pytest.mark.parametrize("path", trace_files(), ids=lambda path: path.name[:60])
-def test_recorded_traces_have_a_path_through_the_whole_recording(path: object) -> None:
-    trace = open_trace(path)  # pyright: ignore[reportArgumentType]
+def test_recorded_traces_have_a_path_through_the_whole_recording(path: Path) -> None:
+    trace = open_trace(path)
     window = device_window(trace)
     if window is None:
         return
@@ -295,6 +297,32 @@ def test_the_step_of_a_rank_that_waits_is_decided_on_the_rank_that_it_waits_for(
     assert across.ranks[0].what == "rank 1"
     assert across.ranks[0].share > 0.9
     assert across.parts[0].what == "host"
+
+
+def test_a_wait_in_a_collective_leads_to_the_last_ranks_work(tmp_path: Path) -> None:
+    told = {"Collective_name": "allreduce", "Group_size": 2, "Process_Group_Name": "dp"}
+    name = "ncclDevKernel_AllReduce_Sum_f32_RING_LL(x)"
+    waiting = [runtime("cudaLaunchKernel", 0, 4, 1), kernel(name, 10, 90, 20, 1, **told)]
+    late = [
+        runtime("cudaLaunchKernel", 0, 2, 1),
+        kernel("gemm", 10, 80, 20, 1),
+        runtime("cudaLaunchKernel", 3, 2, 2),
+        kernel(name, 90, 10, 20, 2, **told),
+    ]
+    for rank in (0, 1):
+        (tmp_path / str(rank)).mkdir()
+    # Rank 1's clock is 7 ms ahead.
+    moved = [{**event, "ts": event["ts"] + 7000} for event in late]
+    traces = [
+        opened(tmp_path / str(rank), events, distributedInfo={"rank": rank, "world_size": 2})
+        for rank, events in enumerate((waiting, moved))
+    ]
+    start = int(traces[0].events.start_ns.min())
+    path = critical_path_of_ranks(traces, 0, (start, start + 100 * US), align(traces))
+    assert path is not None
+    # The transfer 90-100 on rank 0; then rank 1: its gemm 10-90, launched from 0 on.
+    assert in_us(path.ranks) == {"rank 1": 90.0, "rank 0": 10.0}
+    assert in_us(path.ops) == {"gemm": 80.0, name: 10.0, "launch": 10.0}
 
 
 def test_an_unaligned_rank_is_studied_alone() -> None:

@@ -49,7 +49,10 @@ def study_ranks(traces: Sequence[Trace], phases: Phases | None = None) -> RankRe
     waits = [waits_of(match, alignment, traces, steps) for match in alignment.matches]
     chosen, count = _whole_steps(waits)
     hosts = [host_of(trace, windows) for trace, windows in zip(traces, steps, strict=True)]
-    figures = [_figures(traces, index, hosts[index], alignment) for index in range(len(traces))]
+    figures = [
+        _figures(*one)
+        for one in zip(traces, names_of(traces), hosts, _starts(traces, alignment), alignment.matched, strict=True)
+    ]
     _add_waits(figures, waits, chosen, max(count, 1))
     _add_lateness(figures, traces, waits, chosen, max(count, 1), phases)
     stragglers = _stragglers(figures, count, _usual_step(steps, traces))
@@ -101,28 +104,31 @@ def _clock(name: str, alignment: Alignment, index: int) -> ClockOffset:
     )
 
 
-def _figures(traces: Sequence[Trace], index: int, host: Host, alignment: Alignment) -> RankFigures:
-    trace = traces[index]
-    times, window = timeline(trace), device_window(trace)
+def _starts(traces: Sequence[Trace], alignment: Alignment) -> list[float | None]:
+    """When each rank's device work begins in its recording, milliseconds after the earliest rank's."""
+    windows = [device_window(trace) for trace in traces]
     starts = [
-        low + (offset or 0)
-        for one, offset in zip(traces, alignment.offset_ns, strict=True)
-        if offset is not None and (low := (device_window(one) or (None,))[0]) is not None
+        window[0] + offset if window is not None and offset is not None else None
+        for window, offset in zip(windows, alignment.offset_ns, strict=True)
     ]
-    offset = alignment.offset_ns[index]
-    late = (window[0] + offset - min(starts)) / 1e6 if window and offset is not None and starts else None
+    earliest = min((start for start in starts if start is not None), default=0)
+    return [None if start is None else (start - earliest) / 1e6 for start in starts]
+
+
+def _figures(trace: Trace, name: str, host: Host, late_ms: float | None, matched: int) -> RankFigures:
+    times = timeline(trace)
     return RankFigures(
-        rank=names_of(traces)[index],
+        rank=name,
         idle_share=times.idle.share if times else None,
         communication_share=times.communication.share if times else None,
         compute_share=times.compute.share if times else None,
         recorded_ms=times.span_ms if times else None,
-        late_start_ms=late,
+        late_start_ms=late_ms,
         host_step_ms=None if host.step_ns is None else host.step_ns / 1e6,
         queue_ms=None if host.queue_ns is None else host.queue_ns / 1e6,
         host_bound_share=host.bound_share,
         kernels=len(trace.events.rows_of(Kind.KERNEL)),
-        collectives=alignment.matched[index],
+        collectives=matched,
     )
 
 
