@@ -113,7 +113,9 @@ def test_exposed_time_of_overlapping_collectives_is_counted_once(tmp_path: Path)
 
 
 def test_a_frameworks_own_kernel_is_listed_apart_from_the_librarys(tmp_path: Path) -> None:
-    trace = opened(tmp_path, [kernel("void vllm::cross_device_reduce_1stage<half, 8>(R*)", 0, 10), kernel(NCCL, 20, 10)])
+    trace = opened(
+        tmp_path, [kernel("void vllm::cross_device_reduce_1stage<half, 8>(R*)", 0, 10), kernel(NCCL, 20, 10)]
+    )
     assert {row.library: row.count for row in communication_times(trace)} == {True: 1, False: 1}
 
 
