@@ -21,9 +21,11 @@ from longpole.analysis.device_tables import layer_times, op_class_times, op_time
 from longpole.analysis.device_timelines import timelines
 from longpole.analysis.device_words import ms
 from longpole.analysis.ranks import answer_of, findings_of, study_ranks
+from longpole.analysis.statistics import median_interval
 from longpole.analysis.study import Memory, Rank, RankStep, Run, Spread, Step, StepCounts, StepSample, Study
 from longpole.analysis.timeline import device_window, timeline
 from longpole.errors import LongpoleError
+from longpole.trace import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +84,7 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
     study.communication = [row for trace in traces for row in communication_times(trace)]
     study.critical_path = _critical_path(ranks)
     if len(traces) > 1:
-        study.rank_report = study_ranks(traces, [rank.attribution.host_phase for rank in ranks])
+        study.rank_report = study_ranks(traces, [rank.attribution.host_phase.astype(np.int64) for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
         study.findings += findings_of(study.rank_report)
         study.headline += "".join(
@@ -103,7 +105,12 @@ def _critical_path(ranks: Sequence[OneRank]) -> CriticalPath | None:
 
 
 def _columns(found: Attribution) -> Columns:
-    return Columns(found.phase, found.op_class.astype(np.int64), found.layer, found.layers)
+    return Columns(
+        phase=found.phase.astype(np.int64),
+        op_class=found.op_class.astype(np.int64),
+        layer=found.layer.astype(np.int64),
+        layers=found.layers,
+    )
 
 
 def _one_rank(trace: Trace, attributed: tuple[Pieces, Attribution], turns: Turns) -> OneRank:
@@ -174,8 +181,6 @@ def _said_once(of_ranks: Sequence[Sequence[str]]) -> list[str]:
 
 def _cost_of_stacks(ranks: Sequence[OneRank]) -> list[str]:
     """Recording every Python call slows the host, and with it the launches."""
-    from longpole.trace import Kind
-
     if any(np.any(rank.trace.events.kind == Kind.PYTHON) for rank in ranks):
         return ["Python calls were recorded, which slows the host: unrecorded, it launches faster and waits less."]
     return []
@@ -185,7 +190,7 @@ def _step(ranks: Sequence[OneRank]) -> Step:
     """Step times of all ranks together: the mean is of ranks' means, which the parts sum to."""
     times = [[turn.ms for turn in rank.turns.kept] for rank in ranks]
     flat = np.array([value for one in times for value in one])
-    low, high = _interval(flat)
+    low, high = median_interval(flat) or (None, None)
     kept = {id(turn) for turn in ranks[0].turns.kept}
     return Step(
         wall_ms=Spread(
@@ -200,18 +205,6 @@ def _step(ranks: Sequence[OneRank]) -> Step:
             for turn in ranks[0].turns.all
         ],
     )
-
-
-def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % interval of the median by order statistics (binomial, p = 1/2); None for fewer than six values."""
-    count = len(values)
-    if count < 6:
-        return None, None
-    ranked = np.sort(values)
-    reach = 0.98 * np.sqrt(count)
-    first = int(np.floor((count - 1) / 2 - reach))
-    last = int(np.ceil((count - 1) / 2 + reach))
-    return float(ranked[max(first, 0)]), float(ranked[min(last, count - 1)])
 
 
 def _memory(ranks: Sequence[OneRank]) -> Memory:

@@ -29,20 +29,19 @@ if TYPE_CHECKING:
 class Attribution:
     """One entry a row of the event table; -1 where not known. Phases, roles and classes are their enums' numbers."""
 
-    phase: NDArray[np.int64]
+    phase: NDArray[np.int8]
+    host_phase: NDArray[np.int8]  # before device work has been given the phases of its launches
     role: NDArray[np.uint8]
     op_class: NDArray[np.uint8]
-    op: NDArray[np.int64]  # row of the innermost host op round the launch
-    op_name: NDArray[np.int64]  # row of Trace.strings: of that op, else of the event itself
-    shapes: NDArray[np.int64]  # row of Trace.strings: of that op
-    layer: NDArray[np.int64]  # row of `layers`
-    site: NDArray[np.int64]  # row of `sites`
+    launched: NDArray[np.uint8]  # longpole.analysis.device_launches.Launched
+    op_name: NDArray[np.int32]  # row of Trace.strings: the innermost op round it or its launch, else the event itself
+    shapes: NDArray[np.int32]  # row of Trace.strings: of that op
+    layer: NDArray[np.int32]  # row of `layers`
+    site: NDArray[np.int32]  # row of `sites`
     layers: list[str]
     layer_types: list[str]
     sites: list[str]
     why_no_layers: str
-    host_phase: NDArray[np.int64]
-    launched: NDArray[np.uint8]  # Launched
 
 
 def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
@@ -63,21 +62,18 @@ def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
     op_class[communicating] = OpClass.COLLECTIVE
     role[communicating] = Role.NONE
     layer.of[communicating] = -1  # a hook of the layer that was at work launched it
-    own_name = np.where(op >= 0, events.name[np.maximum(op, 0)], events.name).astype(np.int64)
-    found = Attribution(
-        phase=np.where(phase == Phase.NOBODY, int(Phase.OTHER), phase),
+    return pieces, Attribution(
+        phase=np.where(phase == Phase.NOBODY, int(Phase.OTHER), phase).astype(np.int8),
+        host_phase=host.astype(np.int8),
         role=role,
         op_class=op_class,
-        op=op,
-        op_name=own_name if len(events) else np.empty(0, dtype=np.int64),
-        shapes=at(events.shapes.astype(np.int64), op),
-        layer=layer.of,
-        site=at(where, launching(trace)),
+        launched=launched(trace),
+        op_name=np.where(op >= 0, at(events.name.astype(np.int64), op), events.name).astype(np.int32),
+        shapes=at(events.shapes.astype(np.int64), op).astype(np.int32),
+        layer=layer.of.astype(np.int32),
+        site=at(where, launching(trace)).astype(np.int32),
         layers=layer.paths,
         layer_types=layer.types,
         sites=texts,
         why_no_layers=layer.why,
-        host_phase=host,
-        launched=launched(trace),
     )
-    return pieces, found

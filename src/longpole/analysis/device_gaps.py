@@ -46,6 +46,7 @@ SYNCHRONIZING = re.compile(
 STREAM_WAIT = re.compile(r"^(cuda|hip|cu|musa)StreamWaitEvent")
 COLLECTIVE_WAIT = re.compile(r"barrier|^(gloo|mpi):|\bwait\(\)", re.IGNORECASE)
 LAUNCH_LATENCY_NS = 10_000  # from launch to start on an idle device: 3 to 10 us, and the two clocks differ by as much
+LEAST_WAIT_NS = 20_000  # a shorter call did not wait: copies to pinned memory return at once
 TURN_NS = 50_000  # longest turn from one queued kernel to the next that needs no other reason
 ISSUING_NS = 500_000  # a host that needs longer from one launch to the next is not issuing
 
@@ -71,15 +72,16 @@ class Waits:
     collective: Intervals
 
 
-def find_gaps(trace: Trace, pieces: Pieces, host_phase: NDArray[np.int64], low: int, high: int) -> Gaps:
+def find_gaps(
+    trace: Trace, pieces: Pieces, host_phase: NDArray[np.int64] | NDArray[np.int8], low: int, high: int
+) -> Gaps:
     """All idleness of [low, high) by cause; the stretches sum to it exactly."""
     start, end = complement(union(pieces.start_ns, pieces.end_ns), low, high)
     following = _following(pieces, end)
     launched_by = launches(trace, following)
     launched = launched_by.returned_ns
     waits = find_waits(trace, host_phase)
-    late = launched > start - LAUNCH_LATENCY_NS
-    late &= following >= 0
+    late = (launched > start - LAUNCH_LATENCY_NS) & (following >= 0)
     unknown = (following < 0) | (launched == NEVER)
     until = np.where(unknown, end, np.clip(launched, start, end))
     cause_after = np.where(late, int(Cause.LAUNCH), _why_queued(trace, pieces, start, end, following))
@@ -92,7 +94,7 @@ def find_gaps(trace: Trace, pieces: Pieces, host_phase: NDArray[np.int64], low: 
     return _joined(trace, parts, start, following)
 
 
-def find_waits(trace: Trace, host_phase: NDArray[np.int64]) -> Waits:
+def find_waits(trace: Trace, host_phase: NDArray[np.int64] | NDArray[np.int8]) -> Waits:
     """Times in which host threads fetched data, waited for a device, or waited for other ranks."""
     events = trace.events
     fetching = np.flatnonzero(
@@ -101,6 +103,7 @@ def find_waits(trace: Trace, host_phase: NDArray[np.int64]) -> Waits:
     waiting = matching(trace, SYNCHRONIZING, (Kind.RUNTIME,))
     reads = matching(trace, re.compile("DtoH|DeviceToHost"), (Kind.MEMCPY,))
     waiting = np.union1d(waiting, events.launch[reads[events.launch[reads] >= 0]])
+    waiting = waiting[events.duration_ns[waiting] >= LEAST_WAIT_NS]
     collective = matching(trace, COLLECTIVE_WAIT, (Kind.COLLECTIVE, Kind.ANNOTATION, Kind.OP))
     return Waits(*(union(events.start_ns[rows], events.end_ns[rows]) for rows in (fetching, waiting, collective)))
 

@@ -85,7 +85,7 @@ def _work_words(phase: Phase, role: Role, op_class: OpClass) -> str:
         return f"{ROLE_WORDS[role]} ({kind})"
     if op_class is OpClass.HOST:
         return f"PYTHON AND THE DISPATCHER in {label(phase)}"
-    return f"{kind.upper()} in {label(phase)}" if phase is not Phase.OTHER else kind.upper()
+    return f"{kind.upper()} in {label(phase)}" if phase is not Phase.OTHER else f"{kind.upper()} (phase not known)"
 
 
 def longest(found: list[Pole]) -> Pole | None:
