@@ -205,6 +205,14 @@ def test_threads_do_not_count_twice(tmp_path: Path) -> None:
     assert ms_of(study, "backward") == pytest.approx(0.1)
 
 
+def test_traces_that_are_not_of_one_run_are_doubted(tmp_path: Path) -> None:
+    trace = opened(tmp_path, two_steps(), distributedInfo={"rank": 3, "world_size": 8})
+    other = opened(tmp_path, two_steps(), distributedInfo={"rank": 4, "world_size": 8})
+    assert not any("one run" in warning for warning in device_study([trace, other]).run.warnings)
+    doubt = device_study([trace, trace]).run.warnings[0]
+    assert "may not be of one run: rank 3 comes more than once" in doubt
+
+
 def test_a_first_step_with_work_of_before_is_left_out_and_said(tmp_path: Path) -> None:
     steps = [span("user_annotation", f"ProfilerStep#{i}", i * 100, 100) for i in range(4)]
     early = kernel("left_over", 0, 60, correlation=77)

@@ -73,7 +73,7 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
         findings=findings(whole),
         ranks=[rank.rank for rank in ranks],
     )
-    study.answers = answers(study, whole, unit, first.attribution.why_no_layers)
+    study.answers = answers(study, whole, unit, _why_no_layers(ranks))
     _add_communication(study, ranks)
     return study
 
@@ -152,7 +152,7 @@ def _run(ranks: Sequence[OneRank]) -> Run:
     info = ranks[0].trace.info
     turns = ranks[0].turns
     warnings = _said_once([[*rank.trace.info.warnings, *rank.turns.notes] for rank in ranks])
-    why = ranks[0].attribution.why_no_layers
+    why = _why_no_layers(ranks)
     kept = len(turns.kept) if turns.has_steps else 0
     return Run(
         script=info.script,
@@ -163,9 +163,28 @@ def _run(ranks: Sequence[OneRank]) -> Run:
         steps=StepCounts(seen=len(turns.all) if turns.has_steps else 0, measured=kept),
         stopped=info.stopped,
         source=info.source,
-        warnings=list(dict.fromkeys([*warnings, *([why] if why else []), *_cost_of_stacks(ranks)])),
+        warnings=[*_of_several_runs(ranks), *warnings, *([why] if why else []), *_cost_of_stacks(ranks)],
         facts=dict(info.facts),
     )
+
+
+def _why_no_layers(ranks: Sequence[OneRank]) -> str:
+    """The reason, where no rank has layers; "" where one has."""
+    reasons = [rank.attribution.why_no_layers for rank in ranks]
+    return reasons[0] if all(reasons) else ""
+
+
+def _of_several_runs(ranks: Sequence[OneRank]) -> list[str]:
+    """A doubt where traces do not look like the ranks of one run: means over them would mean nothing."""
+    infos = [rank.trace.info for rank in ranks]
+    numbers = [info.rank for info in infos if info.rank is not None]
+    twice = sorted({number for number in numbers if numbers.count(number) > 1})
+    signs = [f"rank {twice[0]} comes more than once"] if twice else []
+    for what, values in (("devices", {i.device for i in infos}), ("numbers of ranks", {i.world_size for i in infos})):
+        signs += [f"their {what} differ"] if len(values) > 1 else []
+    if not signs:
+        return []
+    return [f"These traces may not be of one run: {' and '.join(signs)}. Their parts are averaged all the same."]
 
 
 def _said_once(of_ranks: Sequence[Sequence[str]]) -> list[str]:
