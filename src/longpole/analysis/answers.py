@@ -78,12 +78,13 @@ def _best_site(phase: PhaseTime) -> str:
 
 
 def _network_parts(study: Study) -> list[Part]:
+    places = {layer.layer: place_of(layer) for layer in study.layers}
     groups: dict[tuple[str, str], float] = defaultdict(float)
     for layer in study.layers:
         for role, ms in _roles(layer):
-            groups[role, group_of(layer.layer)] += ms
-    classes = _op_ms(study)
-    parts = [Part(_words(role, name, classes.get((role, name), {}), ms), ms) for (role, name), ms in groups.items()]
+            groups[role, places[layer.layer]] += ms
+    classes = _op_ms(study, places)
+    parts = [Part(_words(*key, classes.get(key, {}), ms), ms) for key, ms in groups.items()]
     tops = [layer for layer in study.layers if layer.parent == -1]
     forward = sum(layer.forward_ms or 0.0 for layer in tops)
     backward = sum(layer.backward_ms or 0.0 for layer in tops)
@@ -95,40 +96,39 @@ def _network_parts(study: Study) -> list[Part]:
     return parts + [Part(words, ms) for words, ms in outside.items() if ms > 0]
 
 
-def _roles(layer: LayerTime) -> Iterable[tuple[str, float]]:
+def place_of(layer: LayerTime) -> str:
+    """Like layers of different blocks are one place: `blocks.3.mlp.fc1` is of `blocks.*.mlp`."""
+    parts = [re.sub(r"^\d+$", "*", part) for part in layer.layer.split(".")]
     if layer.container:
-        yield "own forward", layer.own_forward_ms or 0.0
-        yield "own backward", layer.own_backward_ms or 0.0
-        return
-    yield "forward", layer.forward_ms or 0.0
-    if layer.input_grad_ms is None or layer.weight_grad_ms is None:
-        yield "backward", layer.backward_ms or 0.0
-        return
-    yield "input_grad", layer.input_grad_ms
-    yield "weight_grad", layer.weight_grad_ms
-
-
-def group_of(path: str) -> str:
-    """Like layers of different blocks are one group: `blocks.3.mlp.fc1` is of `blocks.*.mlp`."""
-    parts = [re.sub(r"^\d+$", "*", part) for part in path.split(".")]
+        return f"`{'.'.join(parts)}` itself" if layer.layer else f"the outermost module ({layer.type}) itself"
     if len(parts) > 2 and parts[-1] != "*":
         parts = parts[:-1]
-    return ".".join(parts)
+    return f"`{'.'.join(parts)}`" if layer.layer else layer.type
 
 
-def _op_ms(study: Study) -> Mapping[tuple[str, str], Mapping[str, float]]:
+def _roles(layer: LayerTime) -> Iterable[tuple[str, float]]:
+    own = layer.container
+    input_grad, weight_grad = (
+        (layer.own_input_grad_ms, layer.own_weight_grad_ms) if own else (layer.input_grad_ms, layer.weight_grad_ms)
+    )
+    yield "forward", (layer.own_forward_ms if own else layer.forward_ms) or 0.0
+    if input_grad is None or weight_grad is None:
+        yield "backward", (layer.own_backward_ms if own else layer.backward_ms) or 0.0
+        return
+    yield "input_grad", input_grad
+    yield "weight_grad", weight_grad
+
+
+def _op_ms(study: Study, places: Mapping[str, str]) -> Mapping[tuple[str, str], Mapping[str, float]]:
     """Milliseconds of ops by op class, for each role and group of layers."""
     totals: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for op in study.ops:
-        if op.layer is not None:
-            totals[op.role, group_of(op.layer)][op.op_class] += op.ms
+        if op.layer is not None and op.layer in places:
+            totals[op.role, places[op.layer]][op.op_class] += op.ms
     return totals
 
 
-def _words(role: str, name: str, classes: Mapping[str, float], ms: float) -> str:
-    place = f"`{name}`" if name else "the outermost module"
-    if role.startswith("own"):
-        return f"{role[4:].upper()} of {place} itself, outside its layers"
+def _words(role: str, place: str, classes: Mapping[str, float], ms: float) -> str:
     return f"{ROLE_WORDS.get(role, role.upper())} of {place}{_kind(classes, ms)}"
 
 

@@ -6,13 +6,14 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longpole.analysis.probe import without_probe
 from longpole.analysis.segments import steps_at
 from longpole.analysis.study import LayerTime, OpClassTime, OpTime
+from longpole.analysis.tree import inherit, sums
 from longpole.cost import cost_of
 from longpole.trace import Kind, Level, OpClass, Phase, Role, label
 
@@ -99,8 +100,6 @@ def _marked_target(ledger: Ledger, phase: Phase, in_gaps: float) -> float:
 
 def _under_mark(trace: Trace, attribution: Attribution) -> NDArray[np.bool_]:
     """Whether an event is, or lies in, a phase mark. A mark covers its phase whole; a gap has holes."""
-    from longpole.analysis.tree import inherit
-
     values = np.full(len(trace.events), -1, dtype=np.int64)
     rows = attribution.rows[trace.events.kind[attribution.rows] == Kind.PHASE]
     values[rows] = 1
@@ -145,6 +144,8 @@ def layer_times(trace: Trace, attribution: Attribution, times: Times, least_ms: 
                 calls=float(calls[index]),
                 own_forward_ms=float(own["forward"][index]),
                 own_backward_ms=float(own["backward"][index]),
+                own_input_grad_ms=float(own["input_grad"][index]) if split else None,
+                own_weight_grad_ms=float(own["weight_grad"][index]) if split else None,
                 own_ms=sum(float(own[name][index]) for name in ("forward", "backward", "optimizer")),
             )
         )
@@ -158,14 +159,14 @@ def _layer_parts(attribution: Attribution, times: Times, count: int) -> dict[str
     share = np.nan_to_num(attribution.weight_share[rows])
     backward = phase == Phase.BACKWARD
     gradient = backward & np.isin(role, (Role.INPUT_GRAD, Role.WEIGHT_GRAD))
-    weights: Mapping[str, NDArray[np.float64]] = {
+    weights: Mapping[str, NDArray[Any]] = {
         "forward": np.isin(phase, FORWARD_PHASES) * 1.0,
         "backward": backward * 1.0,
         "input_grad": gradient * (1 - share),
         "weight_grad": gradient * share,
         "recompute": (role == Role.RECOMPUTE) * 1.0,
     }
-    return {name: np.bincount(layer, weights=ms * part, minlength=count) for name, part in weights.items()}
+    return {name: sums(layer, ms * part, count) for name, part in weights.items()}
 
 
 def _add_children(values: NDArray[np.float64], trace: Trace) -> None:
@@ -216,7 +217,7 @@ def _first_shapes(shapes: str) -> tuple[tuple[int, ...], ...]:
 
 def _layer_calls(trace: Trace, times: Times, count: int) -> NDArray[np.float64]:
     known = trace.calls.layer >= 0
-    return np.bincount(trace.calls.layer[known], weights=times.weight[trace.calls.row[known]], minlength=count)
+    return sums(trace.calls.layer[known], times.weight[trace.calls.row[known]], count)
 
 
 def _layer_flops(trace: Trace, attribution: Attribution, times: Times, count: int) -> NDArray[np.float64]:
@@ -233,7 +234,7 @@ def _by_layer(
     attribution: Attribution, works: NDArray[np.int64], values: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
     here = works[(attribution.layer[works] >= 0) & ~np.isnan(values[works])]
-    return np.bincount(attribution.layer[here], weights=values[here], minlength=count)
+    return sums(attribution.layer[here], values[here], count)
 
 
 def works_of(attribution: Attribution, times: Times) -> NDArray[np.int64]:
@@ -300,7 +301,7 @@ def op_times(trace: Trace, attribution: Attribution, times: Times, least_ms: NDA
     rows = attribution.rows[(attribution.work[attribution.rows] >= 0) & (times.weight[attribution.rows] > 0)]
     works = attribution.work[rows]
     keys: dict[tuple[int, int, int, int, int], list[int]] = defaultdict(list)
-    ms = np.bincount(works, weights=times.ms[rows], minlength=len(trace.events))
+    ms = sums(works, times.ms[rows], len(trace.events))
     for work in np.unique(works).tolist():
         role, layer = int(attribution.role[work]), int(attribution.layer[work])
         op_class = int(attribution.op_class[work])

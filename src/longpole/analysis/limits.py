@@ -11,6 +11,7 @@ import numpy as np
 
 from longpole.analysis.hosttable import cost_at, works_of
 from longpole.analysis.study import BoundShares
+from longpole.analysis.tree import sums
 from longpole.machine import limits
 from longpole.trace import OpClass, Phase
 
@@ -67,7 +68,8 @@ def bound_shares(trace: Trace, attribution: Attribution, times: Times, bounds: B
     no op is the host's inside the network and the optimizer, and `outside` elsewhere: data, logging, saving.
     """
     del trace
-    parts = dict.fromkeys(("compute", "memory", "host", "outside", "unknown"), 0.0)
+    names = ("compute", "memory", "host", "outside", "unknown")
+    parts: dict[str, float] = dict.fromkeys(names, 0.0)
     rows = attribution.rows[times.weight[attribution.rows] > 0]
     inside = np.isin(attribution.phase[rows], INSIDE)
     for row, is_inside in zip(rows.tolist(), inside.tolist(), strict=True):
@@ -86,4 +88,4 @@ def bound_shares(trace: Trace, attribution: Attribution, times: Times, bounds: B
 def op_milliseconds(attribution: Attribution, times: Times) -> NDArray[np.float64]:
     """Milliseconds a step of each op with what it called, at the row of its event."""
     rows = attribution.rows[attribution.work[attribution.rows] >= 0]
-    return np.bincount(attribution.work[rows], weights=times.ms[rows], minlength=len(times.ms))
+    return sums(attribution.work[rows], times.ms[rows], len(times.ms))

@@ -127,6 +127,8 @@ class LayerTime(msgspec.Struct):
     samples: list[float] = []  # ms in each step, where known: `compare` decides by them
     own_forward_ms: float | None = None
     own_backward_ms: float | None = None
+    own_input_grad_ms: float | None = None
+    own_weight_grad_ms: float | None = None
 
 
 class OpClassTime(msgspec.Struct):

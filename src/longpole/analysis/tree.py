@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,3 +51,8 @@ def outermost(wanted: NDArray[np.bool_], parent: NDArray[np.int32]) -> NDArray[n
         if not better.any():
             return nearest
         nearest = np.where(better, higher, nearest)
+
+
+def sums(index: NDArray[np.integer[Any]], values: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """The sum of the values at each index from 0 to `count`."""
+    return np.bincount(index, weights=values, minlength=count).astype(np.float64)
