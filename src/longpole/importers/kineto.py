@@ -18,7 +18,7 @@ from longpole.importers.kineto_marks import Marks
 from longpole.importers.launches import launches, sequence_from_arrows
 from longpole.importers.run_info import run_info
 from longpole.importers.timestamps import loses_digits
-from longpole.trace import DEVICE_WORK, Collectives, Kind, Lane, Trace, make_table, nest
+from longpole.trace import DEVICE_WORK, Collectives, EventWaits, Kind, Lane, Trace, make_table, nest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -127,6 +127,7 @@ def trace_of(path: Path, reading: Reading, outside: Outside, kind: str = "kineto
         info=run_info(path, kind, outside.fields, devices, _warnings(reading, outside)),
         memory=reading.marks.memory_events(),
         collectives=_collectives(reading.spans.collectives, order),
+        waits=_waits(reading.spans.waits, order),
     )
 
 
@@ -173,6 +174,15 @@ def _lane(sort: int, code: int, keys: list[tuple[Identity, Identity]], marks: Ma
         return Lane(name=stream, kind="stream", device=numbers["process"], **numbers)
     what = {2: f"waits of {stream}", 3: f"annotations of {stream}"}.get(sort, named or f"{process} {thread}")
     return Lane(name=what, kind="async", device=numbers["process"] if sort in (2, 3) else -1, **numbers)
+
+
+def _waits(found: list[tuple[int, int, int]], order: NDArray[np.intp]) -> EventWaits:
+    table = np.array([row for row in found if max(map(abs, row)) < 2**63], dtype=np.int64).reshape(-1, 3)
+    moved = np.empty(len(order), dtype=np.int64)
+    moved[order] = np.arange(len(order))
+    table[:, 0] = moved[table[:, 0]]
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return EventWaits(table[:, 0].astype(np.int32), table[:, 1].copy(), table[:, 2].copy())
 
 
 def _collectives(found: list[tuple[int, int, int, int, int]], order: NDArray[np.intp]) -> Collectives:

@@ -63,6 +63,7 @@ class SpanColumns:
     counts: Counts = field(default_factory=Counts)
     pieces: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: {name: [] for name in COLUMN_TYPES})
     collectives: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    waits: list[tuple[int, int, int]] = field(default_factory=list)  # row, awaited record, awaited stream
     rows: int = 0
 
     def __post_init__(self) -> None:
@@ -102,6 +103,9 @@ class SpanColumns:
             copies, _integers([args[r] for r in copies.tolist()], "bytes_copied"), count
         )
         self._add_collectives(args, columns["bytes_moved"])
+        for row in np.flatnonzero(kind == Kind.SYNC).tolist():
+            if args[row].awaited_record > -2:
+                self.waits.append((self.rows + row, args[row].awaited_record, args[row].awaited_stream))
         for name, dtype in COLUMN_TYPES.items():
             self.pieces[name].append(columns[name].astype(dtype, copy=False))
         self.rows += count

@@ -28,6 +28,8 @@ class Args(msgspec.Struct, frozen=True, gc=False):
     types: msgspec.Raw = msgspec.field(name="Input type", default=msgspec.Raw(b""))
     call_stack: str = msgspec.field(name="Call stack", default="")
     module: str = msgspec.field(name="Module Hierarchy", default="")
+    awaited_record: int = msgspec.field(name="wait_on_cuda_event_record_corr_id", default=-2)
+    awaited_stream: int = msgspec.field(name="wait_on_stream", default=-1)
     bytes_copied: int = msgspec.field(name="bytes", default=-1)
     collective: str = msgspec.field(name="Collective name", default="")
     message_dtype: str = msgspec.field(name="dtype", default="")

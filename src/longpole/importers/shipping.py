@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from longpole.trace import Collectives, EventTable, Lane, Layer, LayerCalls, MemoryEvents, RunInfo, Samples, StepWindow
+from longpole.trace import (
+    Collectives,
+    EventTable,
+    EventWaits,
+    Lane,
+    Layer,
+    LayerCalls,
+    MemoryEvents,
+    RunInfo,
+    Samples,
+    StepWindow,
+)
 from longpole.trace import Trace as LongpoleTrace
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ TABLES = {
     "samples": Samples,
     "memory": MemoryEvents,
     "collectives": Collectives,
+    "waits": EventWaits,
 }
 ALIGNMENT = 64
 LENGTH_BYTES = 8
