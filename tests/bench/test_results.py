@@ -153,30 +153,31 @@ def test_a_budget_stops_and_the_next_run_goes_on(cache: Path) -> None:
 
 def test_the_operations_of_ones_own_network(cache: Path) -> None:
     pytest.importorskip("torch")
+    mm = {"op": "aten::mm", "shapes": "[[4, 3], [3, 5]]", "ms": 1.0, "calls": 2, "op_class": "matmul"}
+    image = "[[2, 6, 4, 4], [2, 3, 8, 8], [6, 3, 3, 3], [], []]"
+    heads = "[[2, 2, 5, 8], [2, 2, 5, 8], [2, 2, 5, 8], [2, 2, 5, 8], [2, 2, 5, 8], [2, 2, 5]]"
     ops = [
-        {
-            "op": "aten::mm",
-            "shapes": "[[4, 3], [3, 5]]",
-            "ms": 2.0,
-            "calls": 4,
-            "op_class": "matmul",
-            "role": "forward",
-        },
-        {"op": "aten::convolution_backward", "shapes": "[]", "ms": 9.0, "calls": 1},
-        {"op": "aten::mm", "shapes": "[[4, 3], [9, 5]]", "ms": 1.0},
-        {"op": "aten::mm", "shapes": "[[99999999, 99999999], [3, 5]]"},
-        {"op": "aten::mm", "shapes": "nonsense"},
+        mm,
+        mm,
+        {"op": "aten::embedding_dense_backward", "shapes": "[]", "ms": 9.0, "calls": 1},
+        {"op": "aten::convolution_backward", "shapes": image, "ms": 0.9, "calls": 1},
+        {"op": "aten::_scaled_dot_product_flash_attention_for_cpu_backward", "shapes": heads, "ms": 0.8},
+        {"op": "aten::native_layer_norm_backward", "shapes": "[[4, 6], [4, 6]]", "ms": 0.7},
+        {"op": "aten::mm", "shapes": "[[4, 3], [9, 5]]", "ms": 0.3},
+        {"op": "aten::mm", "shapes": "[[99999999, 99999999], [3, 5]]", "ms": 0.2},
+        {"op": "aten::mm", "shapes": "nonsense", "ms": 0.1},
     ]
     path = cache / "study.json"
     path.write_text(json.dumps({"schema": "longpole.study", "version": 1, "ops": ops}))
     result = CliRunner().invoke(command, ["--suite", f"mine={path}", "--each", "0.001", "--json"])
     assert result.exit_code == 0
     rows = json.loads(result.stdout)["rows"]
+    assert len(rows) == 8
     assert "needs more than shapes" in rows[0]["skipped"]
-    assert rows[1]["correct"] is True
     assert rows[1]["flops"] == 2 * 4 * 3 * 5
     assert rows[1]["note"] == "in place 0.5 ms a call, 4 calls a step"
-    assert all(row["skipped"] for row in rows[2:])
+    assert [row["correct"] for row in rows[1:5]] == [True] * 4, rows[1:5]
+    assert all(row["skipped"] for row in rows[5:])
 
 
 @pytest.mark.parametrize(

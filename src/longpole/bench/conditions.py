@@ -48,3 +48,8 @@ def use_threads(count: int | None) -> None:
     """Lets torch use so many threads; its own number where None."""
     if count is not None:
         torch.set_num_threads(count)
+
+
+def torch_threads() -> int:
+    """How many threads torch uses."""
+    return torch.get_num_threads()

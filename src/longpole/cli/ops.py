@@ -285,13 +285,13 @@ def _progress(quiet: bool) -> Any:
 
 def _run_mine(path: Path, wanted: Wanted) -> Results:
     _prepare(wanted)
-    from longpole.bench.conditions import conditions
+    from longpole.bench.conditions import conditions, torch_threads
     from longpole.bench.mine import read_ops, run_mine
     from longpole.bench.results import Results
     from longpole.bench.timing import Protocol
     from longpole.machine import load_ceilings
 
-    rows = run_mine(read_ops(path), Protocol(wanted.each_s), load_ceilings())
+    rows = run_mine(read_ops(path), Protocol(wanted.each_s), load_ceilings(threads=torch_threads()))
     return Results(conditions("cpu"), list(rows))
 
 
