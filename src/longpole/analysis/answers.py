@@ -89,9 +89,10 @@ def _network_parts(study: Study) -> list[Part]:
     forward = sum(layer.forward_ms or 0.0 for layer in tops)
     backward = sum(layer.backward_ms or 0.0 for layer in tops)
     phases = {phase.phase: phase.ms for phase in study.phases}
+    others = ", waiting for other ranks" if (study.run.world_size or 1) > 1 else ""
     outside = {
         "FORWARD and LOSS outside of any layer": phases.get("forward", 0.0) + phases.get("loss", 0.0) - forward,
-        "BACKWARD outside of any layer (the loss, the autograd engine)": phases.get("backward", 0.0) - backward,
+        f"BACKWARD outside of any layer (the loss, the autograd engine{others})": phases.get("backward", 0.0) - backward,
     }
     return parts + [Part(words, ms) for words, ms in outside.items() if ms > 0]
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from longpole.capture.marks import MarkLog
 
 
+COLLECTIVES = (
+    *("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "reduce_scatter_tensor", "broadcast"),
+    *("all_to_all", "all_to_all_single", "reduce", "gather", "scatter", "send", "recv", "barrier"),
+)
+
+
 class PhaseHooks:
     """Installed once, before the script's first step; `stop` leaves nothing behind."""
 
@@ -41,6 +47,7 @@ class PhaseHooks:
         self._mark(Optimizer, "zero_grad", Phase.OPTIMIZER)
         self._mark(torch, "save", Phase.CHECKPOINT)
         self._mark_transfers()
+        self._mark_collectives()
         self._patches.set(_loader_iterator(), "__next__", self._next(_loader_iterator().__next__))
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
@@ -55,6 +62,14 @@ class PhaseHooks:
 
     def _mark(self, owner: Any, name: str, phase: Phase) -> None:
         self._patches.set(owner, name, self.log.timed(getattr(owner, name), phase))
+
+    def _mark_collectives(self) -> None:
+        """Those that the script or a trainer calls itself; what DistributedDataParallel does is inside backward."""
+        if torch.distributed.is_available():
+            for place in (torch.distributed, torch.distributed.distributed_c10d):
+                for name in COLLECTIVES:
+                    if hasattr(place, name):
+                        self._mark(place, name, Phase.COMMUNICATION)
 
     def _mark_transfers(self) -> None:
         """A torch built for CPU has nowhere to transfer to, and `Tensor.to` is hot.

@@ -85,7 +85,7 @@ def command(ctx: click.Context, **options: Any) -> None:
 
 def choose_places(target: Target, options: dict[str, Any]) -> Places:
     """Where outputs go, each checked before the training starts."""
-    rank = int(os.environ.get("RANK", "0") or 0) if os.environ.get("RANK", "0").isdecimal() else 0
+    rank = _rank()
     output: Path | None = options["output"]
     explicit = {name: options[name] for name in ("html", "perfetto", "trace")}
     json_path = Path(options["json_"]) if options["json_"] not in (None, "-") else None
@@ -101,6 +101,12 @@ def choose_places(target: Target, options: dict[str, Any]) -> Places:
         defaults = {"json": "study.json", "html": "report.html", "trace": "trace.longpole"}
         chosen |= {name: folder / file for name, file in defaults.items() if chosen[name] is None}
     return Places(**chosen, folder=folder, json_to_stdout=options["json_"] == "-")
+
+
+def _rank() -> int:
+    """This process's rank under torchrun and the like; the first one speaks for all."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdecimal() else 0
 
 
 def _kind_of(output: Path) -> str:
@@ -156,7 +162,7 @@ def _report(trace: Trace, places: Places, options: dict[str, Any], problems: lis
     from longpole.cli.output import publish
 
     try:
-        publish(trace, places, quiet=options["quiet"], layers=options["layers"], problems=problems)
+        publish(trace, places, quiet=options["quiet"] or _rank() > 0, layers=options["layers"], problems=problems)
     except LongpoleError as error:
         problems.append(str(error))
     except Exception as error:
