@@ -90,9 +90,10 @@ def _network_parts(study: Study) -> list[Part]:
     backward = sum(layer.backward_ms or 0.0 for layer in tops)
     phases = {phase.phase: phase.ms for phase in study.phases}
     others = ", waiting for other ranks" if (study.run.world_size or 1) > 1 else ""
+    engine = f"BACKWARD outside of any layer (the loss, the autograd engine{others})"
     outside = {
         "FORWARD and LOSS outside of any layer": phases.get("forward", 0.0) + phases.get("loss", 0.0) - forward,
-        f"BACKWARD outside of any layer (the loss, the autograd engine{others})": phases.get("backward", 0.0) - backward,
+        engine: phases.get("backward", 0.0) - backward,
     }
     return parts + [Part(words, ms) for words, ms in outside.items() if ms > 0]
 
