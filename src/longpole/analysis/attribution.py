@@ -187,7 +187,7 @@ def _layers_of_nodes(trace: Trace, nodes: NDArray[np.int64], step: NDArray[np.in
     for window in steps_at(trace, Level.OPS):
         calls = np.flatnonzero(calls_step == window.index)
         here = np.unique(nodes[(step == window.index) & (nodes >= 0)])
-        owners = _owners(trace, calls)
+        owners = _owners(trace, calls, np.unique(trace.events.sequence[here]))
         previous = NOTHING
         for node in here.tolist():
             sequence = int(trace.events.sequence[node])
@@ -197,15 +197,18 @@ def _layers_of_nodes(trace: Trace, nodes: NDArray[np.int64], step: NDArray[np.in
     return np.where(nodes >= 0, layer_of_node[np.maximum(nodes, 0)], NOTHING)
 
 
-def _owners(trace: Trace, calls: NDArray[np.intp]) -> Mapping[int, int]:
-    """Sequence number -> layer. Outer calls are painted first, so that the innermost is seen."""
-    painted: dict[int, int] = {}
+def _owners(trace: Trace, calls: NDArray[np.intp], sequences: NDArray[np.int64]) -> Mapping[int, int]:
+    """Sequence number -> layer, for these numbers in ascending order.
+
+    Outer calls are painted first, so that the innermost is seen.
+    """
+    painted = np.full(len(sequences), NOTHING, dtype=np.int64)
+    first = np.searchsorted(sequences, trace.calls.first[calls])
+    last = np.searchsorted(sequences, trace.calls.last[calls])
     spans = trace.calls.last[calls] - trace.calls.first[calls]
-    for call in calls[np.argsort(-spans, kind="stable")].tolist():
-        layer = int(trace.calls.layer[call])
-        for sequence in range(int(trace.calls.first[call]), int(trace.calls.last[call])):
-            painted[sequence] = layer
-    return painted
+    for call in np.argsort(-spans, kind="stable").tolist():
+        painted[first[call] : last[call]] = trace.calls.layer[calls[call]]
+    return dict(zip(sequences.tolist(), painted.tolist(), strict=True))
 
 
 def _weight_shares(

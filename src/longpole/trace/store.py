@@ -22,10 +22,11 @@ import numpy as np
 
 from longpole.errors import LongpoleError
 from longpole.trace.build import EVENT_COLUMNS, GRADIENT_COLUMNS, SAMPLE_COLUMNS, Piece, TraceBuilder
+from longpole.trace.check import check_column, check_info, check_json, check_layers, check_saved, check_steps
 from longpole.trace.trace import Lane, Layer, RunInfo, StepWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
     from typing import BinaryIO
 
@@ -199,18 +200,21 @@ def _record_at(data: bytes, position: int) -> tuple[Record, int] | None:
 
 
 def _apply(builder: TraceBuilder, record: Record) -> None:
+    """Raises ValueError where something in the record is impossible; then nothing of it is taken."""
+    layers = builder.layers if record.layers is None else record.layers
+    check_layers(layers, len(builder.layers))
+    check_steps(record.steps)
+    check_saved(record.saved_bytes, len(layers))
+    check_info(record.info or builder.info)
     for text in record.strings:
         builder.intern(text)
-    builder.lanes.extend(record.lanes)
+    strings = builder.intern.strings()
+    lanes = [*builder.lanes, *record.lanes]
+    pieces = [_decoded(piece, strings, len(lanes), len(layers)) for piece in record.pieces]
+    builder.lanes, builder.layers, builder.info = lanes, layers, record.info or builder.info
     builder.steps.extend(record.steps)
     builder.saved_bytes.update(record.saved_bytes)
-    if record.layers is not None:
-        builder.layers = record.layers
-    if record.info is not None:
-        builder.info = record.info
-    known = len(builder.intern.strings())
-    for piece in record.pieces:
-        builder.add(_decoded(piece, known, len(builder.lanes), len(builder.layers)))
+    builder.pieces.extend(pieces)
 
 
 TABLES: Mapping[str, Mapping[str, np.dtype[Any]]] = {
@@ -218,7 +222,13 @@ TABLES: Mapping[str, Mapping[str, np.dtype[Any]]] = {
     "samples": SAMPLE_COLUMNS,
     "gradients": GRADIENT_COLUMNS,
 }
-TEXT_COLUMNS = ("name", "shapes", "dtypes", "concrete", "loop_line", "site", "op")
+REQUIRED: Mapping[str, Set[str]] = {
+    "events": {"start_ns", "duration_ns", "name", "kind", "lane"},
+    "samples": SAMPLE_COLUMNS.keys(),
+    "gradients": GRADIENT_COLUMNS.keys(),
+}
+JSON_COLUMNS = ("shapes", "dtypes", "concrete")
+TEXT_COLUMNS = ("stack", "name", "shapes", "dtypes", "concrete", "loop_line", "site", "op")
 
 
 def _encoded(piece: Piece) -> dict[str, dict[str, bytes]]:
@@ -232,19 +242,24 @@ def _little(column: NDArray[Any], dtype: np.dtype[Any]) -> bytes:
     return np.asarray(column, dtype=dtype.newbyteorder("<")).tobytes()
 
 
-def _decoded(piece: Mapping[str, Mapping[str, bytes]], strings: int, lanes: int, layers: int) -> Piece:
-    """Raises ValueError where a number points outside its table: a file is data, not to be trusted."""
-    limits = {**dict.fromkeys(TEXT_COLUMNS, strings), "lane": lanes, "layer": layers}
+def _decoded(piece: Mapping[str, Mapping[str, bytes]], strings: Sequence[str], lanes: int, layers: int) -> Piece:
+    """Raises ValueError where a number points outside its table, KeyError for a table or column not known."""
+    sizes = {**dict.fromkeys(TEXT_COLUMNS, len(strings)), "lane": lanes, "layer": layers}
     tables: dict[str, dict[str, NDArray[Any]]] = {}
-    for table, dtypes in TABLES.items():
+    for table, found in piece.items():
+        dtypes = TABLES[table]
         columns = {
             name: np.frombuffer(data, dtype=dtypes[name].newbyteorder("<")).astype(dtypes[name])
-            for name, data in piece.get(table, {}).items()
+            for name, data in found.items()
         }
-        if len({len(column) for column in columns.values()}) > 1:
-            raise ValueError(f"columns of {table} have different lengths")
-        for name, limit in limits.items():
-            if name in columns and len(columns[name]) and columns[name].max() >= limit:
-                raise ValueError(f"{table}.{name} points past its table")
+        if len({len(column) for column in columns.values()}) > 1 or not (
+            REQUIRED[table] <= columns.keys() or not columns
+        ):
+            raise ValueError(f"columns of {table} do not fit together")
+        for name, column in columns.items():
+            check_column(name, column, sizes.get(name))
+        for name in columns.keys() & set(JSON_COLUMNS):
+            for text in np.unique(columns[name][columns[name] >= 0]).tolist():
+                check_json(name, strings[text])
         tables[table] = columns
-    return Piece(tables["events"], tables["samples"], tables["gradients"])
+    return Piece(*(tables.get(table, {}) for table in TABLES))
