@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from longpole.bench.flags import FLAGS
 from longpole.cli.main import COMMANDS
 
 if sys.version_info >= (3, 11):
@@ -53,10 +54,16 @@ def unknown_options(call: list[str], known: set[str]) -> list[str]:
     return unknown
 
 
+def size_flags(call: list[str]) -> set[str]:
+    """What `longpole ops OPERATION` takes beside its options: the flags of that operation's size."""
+    named = [word for word in call[1:2] if call[0] == "ops"]
+    return {f"--{flag.replace('_', '-')}" for op in named for flag in FLAGS.get(op, {})}
+
+
 @pytest.mark.parametrize("call", longpole_calls(), ids=" ".join)
 def test_every_command_that_is_shown_exists_with_its_options(call: list[str]) -> None:
     assert call[0] in COMMANDS
-    assert unknown_options(call, options_of(call[0])) == []
+    assert unknown_options(call, options_of(call[0]) | size_flags(call)) == []
 
 
 def test_an_option_that_is_not_there_is_noticed() -> None:
