@@ -40,7 +40,7 @@ class PhaseHooks:
 
     def start(self) -> None:
         self._patches.set(torch.autograd, "backward", self._backward(torch.autograd.backward))
-        self._mark(torch.autograd, "grad", Phase.BACKWARD)
+        self._patches.set(torch.autograd, "grad", self._backward(torch.autograd.grad))
         for place in (torch.nn.utils, torch.nn.utils.clip_grad):
             for name in ("clip_grad_norm_", "clip_grad_value_"):
                 self._mark(place, name, Phase.CLIP)

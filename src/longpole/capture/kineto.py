@@ -46,6 +46,7 @@ KINDS = {
     "cuda_sync": Kind.SYNC,
 }
 NEED_VALUES = ("conv", "attention", "pool", "rnn", "lstm", "norm", "mm_backward")
+NOISE = (b"USDT:", b"ERROR: External init callback must run in same thread")  # the second: no main thread
 ACCUMULATE = 1 << 62
 ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET, Kind.DEVICE_ANNOTATION, Kind.SYNC)
 
@@ -263,6 +264,6 @@ def quiet_stderr() -> Generator[None]:
             os.dup2(kept, 2)
             caught.seek(0)
             for line in caught:
-                if not line.startswith(b"USDT:"):
+                if not line.startswith(NOISE):
                     os.write(kept, line)
             os.close(kept)

@@ -146,6 +146,8 @@ def _without_ours(traceback: types.TracebackType | None) -> types.TracebackType 
         if not name.startswith(OURS) and not (name == "runpy" and not kept):
             kept.append(traceback)
         traceback = traceback.tb_next
+    if not kept:  # a syntax error in the script has no frame of its own
+        return None
     for here, after in zip(kept, [*kept[1:], None], strict=True):
         here.tb_next = after
-    return kept[0] if kept else None
+    return kept[0]
