@@ -177,8 +177,7 @@ def launches(trace: Trace) -> Counter:
 
 @pytest.mark.parametrize("ending", [".json", ".json.gz"])
 def test_our_importer_reads_it_back(tmp_path, ending):
-    made = made_trace()
-    first = replace(made, info=msgspec.structs.replace(made.info, source="kineto"))
+    first = made_trace()
     write_perfetto([first], tmp_path / f"a{ending}")
     second = open_trace(tmp_path / f"a{ending}")
     expected = Counter(
@@ -198,7 +197,9 @@ def test_our_importer_reads_it_back(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", [".json", ".json.gz"])
 def test_a_live_run_is_read_back_whole(tmp_path, ending):
-    first = made_trace()
+    made = made_trace()
+    strings = ["[]" if text == "notJSON" else text for text in made.strings]  # a live run's shapes are JSON
+    first = replace(made, strings=strings, info=msgspec.structs.replace(made.info, source="live"))
     write_perfetto([first], tmp_path / f"a{ending}")
     second = open_trace(tmp_path / f"a{ending}")
     assert [(s.index, s.level) for s in second.steps] == [(s.index, s.level) for s in first.steps]

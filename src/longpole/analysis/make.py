@@ -8,6 +8,7 @@ import numpy as np
 
 from longpole.analysis.answers import answers_of, headline_of
 from longpole.analysis.attribution import attribute, loss_share
+from longpole.analysis.findings import findings_of
 from longpole.analysis.hosttable import layer_times, op_class_times, op_times, times_of
 from longpole.analysis.ledger import PHASES, Ledger, make_ledger, with_inner_loss
 from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
@@ -81,6 +82,7 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
         if ceilings is not None:
             found.bound_by = bound_shares(trace, attribution, times, bounds)
             found.machine = _machine(ceilings)
+    found.findings = findings_of(found)
     found.answers = answers_of(found)
     found.headline = headline_of(found)
     return found
