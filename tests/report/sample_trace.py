@@ -66,7 +66,7 @@ def made_trace(rank: int | None = 3, base_ns: int = 1_700_000_000_000_000_000) -
         events=make_table(columns),
         strings=text.strings(),
         lanes=(Lane("python3", "host", 4242, 4242), Lane("stream 7", "stream", -1, 7, 0)),
-        info=RunInfo(source="kineto", device="NVIDIA H100 80GB HBM3", framework="torch 2.13.0", rank=rank, world_size=8),
+        info=RunInfo("kineto", device="NVIDIA H100 80GB HBM3", framework="torch 2.13.0", rank=rank, world_size=8),
         layers=(Layer("blocks.0.fc1", "Linear"),),
         steps=steps,
         memory=MemoryEvents(times, np.array([512, 256, -512]), np.array([0, 0, 0], np.int32), np.array([512, 768, -1])),
