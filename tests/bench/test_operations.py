@@ -159,11 +159,15 @@ def test_what_cannot_be_done_is_skipped_with_the_reason_and_the_rest_goes_on() -
     assert any(reason is not None and "GiB" in reason for reason in reasons)
 
 
-def test_a_budget_of_nothing_begins_nothing_and_the_order_is_by_flops() -> None:
+def test_a_budget_of_nothing_begins_nothing_and_the_order_is_by_work() -> None:
     sizes = [size for size in load_suite("deepbench-train") if size.op == "gemm"]
     assert list(run_sizes(sizes, Options(budget_s=0.0))) == []
-    flops = [size.flops for size in in_order(sizes)]
-    assert flops == sorted(flops)
+    ordered = in_order(sizes)
+    assert in_order(ordered[::-1]) == ordered
+    # 2 * 512 * 16 * 512 operations, and 40 for each of 512 * 16 + 16 * 512 + 512 * 512 floats: the least of all
+    assert (ordered[0].row["m"], ordered[0].row["n"], ordered[0].row["k"]) == ("512", "16", "512")
+    modern = [size for size in load_suite("modern") if size.op in ("embedding", "gemm")]
+    assert in_order(modern)[-1].flops > 1e12 or in_order(modern)[-1].op == "embedding"
 
 
 def test_a_device_that_is_not_here_is_one_line() -> None:

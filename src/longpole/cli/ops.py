@@ -109,8 +109,8 @@ class Wanted:
 def command(ctx: click.Context, **options: Any) -> None:
     """Benchmark operations.
 
-    A suite (--suite), or one size: longpole ops gemm --m 1760 --n 128 --k 1760. Sizes run in order of their FLOPs,
-    fewest first. Results are kept, so that a run with --budget goes on where the last one stopped.
+    A suite (--suite), or one size: longpole ops gemm --m 1760 --n 128 --k 1760. Least work first: FLOPs, and ten for
+    each byte. Results are kept, so that a run with --budget goes on where the last one stopped.
     """
     suite, operation = options["suite"], options["operation"]
     if (suite is None) == (operation is None):
@@ -214,7 +214,7 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]
     if not wanted.quiet:
         skipped = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
-        click.echo(f"longpole: {len(todo)} sizes{skipped}; in order of FLOPs, fewest first", err=True)
+        click.echo(f"longpole: {len(todo)} sizes{skipped}; least work first", err=True)
     for rows in _measure(todo, wanted):
         fresh = {row.key() for row in rows}
         results.rows = [row for row in results.rows if row.key() not in fresh] + rows
