@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from longpole.importers.kineto_marks import Flows
 
+CLOCKS_DIFFER_NS = 100_000  # between host and device, as recorded; traces show up to tens of microseconds
+
 
 def launches(columns: Mapping[str, NDArray[Any]], flows: Flows | None) -> NDArray[np.int32]:
     """For each row the row of the host call that started it; -1 for host events and where nothing says."""
@@ -28,7 +30,10 @@ def launches(columns: Mapping[str, NDArray[Any]], flows: Flows | None) -> NDArra
         found[lost] = _by_arrow(columns, flows, lost)
     lost = device[found[device] < 0]
     ops = np.flatnonzero(kind == Kind.OP)
-    found[lost] = by_number(columns["external"], columns["start_ns"], lost, ops)
+    by_external = by_number(columns["external"], columns["start_ns"], lost, ops)
+    # External ids repeat where profilers restart counting: an op that begins after the work did not start it.
+    late = columns["start_ns"][by_external] > columns["start_ns"][lost] + CLOCKS_DIFFER_NS
+    found[lost] = np.where(late & (by_external >= 0), -1, by_external)
     return found
 
 
