@@ -7,20 +7,15 @@ backward. Results are those of the undivided call, so loss and gradients stay th
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import (
-    TorchDispatchMode,
-    _get_current_dispatch_mode_stack,
-    _pop_mode,
-    _push_mode,
-)
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from longpole.capture.modules import get_sequence
+from longpole.capture import internals
+from longpole.capture.interpreter import frame_at
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Role
 
@@ -83,11 +78,11 @@ class GradientMode(TorchDispatchMode):
         self._loop_codes = loop_codes
         self._ordinals: dict[tuple[int, str], int] = {}
         self._node = 0
-        self._sequence = get_sequence()
+        self._sequence = internals.sequence_number()
 
     def __enter__(self) -> GradientMode:
         super().__enter__()
-        torch._C._autograd._push_saved_tensors_default_hooks(self._pack, _same)
+        internals.push_saved_hooks(self._pack, _same)
         return self
 
     def __exit__(self, *details: Any) -> None:
@@ -95,7 +90,7 @@ class GradientMode(TorchDispatchMode):
         with _lifted(_top_hooks, self._is_my_hooks, _pop_hooks, _push_hooks) as found:
             if found:
                 _pop_hooks()
-        with _lifted(_top_mode, lambda mode: mode is self, _pop_mode, _push_mode) as found:
+        with _lifted(_top_mode, lambda mode: mode is self, internals.pop_mode, internals.push_mode) as found:
             if found:
                 super().__exit__(*details)
 
@@ -116,7 +111,7 @@ class GradientMode(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         name = func._schema.name
-        node = torch._C._current_autograd_node()
+        node = internals.current_node()
         if node is None or self._modules.stack:
             self._forward(name, args, result)
         else:
@@ -138,15 +133,15 @@ class GradientMode(TorchDispatchMode):
             held[storage] = max(held.get(storage, 0), tensor.nbytes)
 
     def _forward(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        made_node = get_sequence() > self._sequence
-        self._sequence = get_sequence()
+        made_node = internals.sequence_number() > self._sequence
+        self._sequence = internals.sequence_number()
         if made_node and not self._modules.stack:
             self._note_line(is_loss=any(part in name for part in LOSS_OPS))
         if name == "aten::_to_copy" and _storage(args[0]) in self._weights:
             self._weights.add(_storage(result))  # autocast: the copy stands for the weight
 
     def _note_line(self, *, is_loss: bool) -> None:
-        frame = sys._getframe(1)
+        frame = frame_at(1)
         while frame is not None:
             if frame.f_code in self._loop_codes:
                 place = (frame.f_code, frame.f_lineno or 0)
@@ -207,19 +202,19 @@ def _lifted(
 
 
 def _top_hooks() -> Any:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return internals.top_saved_hooks(True)
 
 
 def _pop_hooks() -> None:
-    torch._C._autograd._pop_saved_tensors_default_hooks()
+    internals.pop_saved_hooks()
 
 
 def _push_hooks(hooks: Any) -> None:
-    torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
+    internals.push_saved_hooks(*hooks)
 
 
 def _top_mode() -> Any:
-    modes = _get_current_dispatch_mode_stack()
+    modes = internals.dispatch_modes()
     return modes[-1] if modes else None
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.utils.data.dataloader
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from longpole.capture.internals import LoaderIterator
+from longpole.capture.interpreter import frame_at
 from longpole.capture.patches import Patches
 from longpole.trace.kinds import Phase
 
@@ -48,7 +49,7 @@ class PhaseHooks:
         self._mark(torch, "save", Phase.CHECKPOINT)
         self._mark_transfers()
         self._mark_collectives()
-        self._patches.set(_loader_iterator(), "__next__", self._next(_loader_iterator().__next__))
+        self._patches.set(LoaderIterator, "__next__", self._next(LoaderIterator.__next__))
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -114,14 +115,16 @@ class PhaseHooks:
         if self.log.is_other_thread():
             return
         running = self._running.get(id(optimizer))
-        if running is not None and _is_on_stack(running.frame):  # a subclass whose step calls that of its base
+        caller = id(sys._getframe(1))
+        # an identity is given again when its frame is gone: one that is the caller's now cannot be round it
+        if running is not None and running.frame != caller and _is_on_stack(running.frame):  # a subclass whose step calls that of its base
             running.depth += 1
             return
         if running is not None:  # its last step raised and never came back
             self._running.clear()
         if self.log.on_mark is not None:
             self.log.on_mark(Phase.OPTIMIZER)
-        self._running[id(optimizer)] = _Running(id(sys._getframe(1)), self.log.clock())
+        self._running[id(optimizer)] = _Running(id(frame_at(1)), self.log.clock())
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         running = self._running.get(id(optimizer))
@@ -147,16 +150,12 @@ class _Running:
 
 
 def _is_on_stack(identity: int) -> bool:
-    frame = sys._getframe(1)
+    frame = frame_at(1)
     while frame is not None:
         if id(frame) == identity:
             return True
         frame = frame.f_back
     return False
-
-
-def _loader_iterator() -> Any:
-    return torch.utils.data.dataloader._BaseDataLoaderIter
 
 
 def has_compiled_code() -> bool:

@@ -51,7 +51,8 @@ class ImportWatch:
         finally:
             self._asking = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._there)
+            waiting: Any = _Loader(spec.loader, self._there)
+            spec.loader = waiting
         return spec
 
     def _there(self) -> None:

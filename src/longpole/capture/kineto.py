@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.autograd import profiler as autograd_profiler
+from torch.autograd.profiler import profile
 
+from longpole.capture import internals
 from longpole.capture.patches import Patches
 from longpole.trace.build import events_piece
 from longpole.trace.clock import monotonic_ns
@@ -66,7 +67,7 @@ class KinetoBlock:
         self._others: set[int] = set()  # identities of the script's own profilers, from prepared to stopped
 
     def watch(self) -> None:
-        prepare, leave = autograd_profiler.profile._prepare_trace, autograd_profiler.profile.__exit__
+        prepare, leave = internals.prepare_profiler, profile.__exit__
 
         @functools.wraps(prepare)
         def longpole_prepare(profiler: Any) -> Any:
@@ -80,8 +81,8 @@ class KinetoBlock:
             self._others.discard(id(profiler))
             return leave(profiler, *details)
 
-        self._patches.set(autograd_profiler.profile, "_prepare_trace", longpole_prepare)
-        self._patches.set(autograd_profiler.profile, "__exit__", longpole_exit)
+        self._patches.set(profile, "_prepare_trace", longpole_prepare)
+        self._patches.set(profile, "__exit__", longpole_exit)
 
     def unwatch(self) -> None:
         self._patches.undo()
@@ -91,18 +92,20 @@ class KinetoBlock:
         if self._profiler is not None:
             self._profiler = None
             with quiet_stderr():
-                torch.autograd._disable_profiler()
-            autograd_profiler._run_on_profiler_stop()
+                internals.stop_profiler()
+            internals.after_profiler()
+
+    def is_taken(self) -> bool:
+        """Whether somebody else's profiler is there."""
+        return bool(self._others) or torch.autograd._profiler_enabled()
 
     def start(self) -> bool:
-        if self._others or torch.autograd._profiler_enabled():
+        if self._others or internals.is_profiling():
             return False
-        self._profiler = autograd_profiler.profile(
-            use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True
-        )
+        self._profiler = profile(use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True)
         with quiet_stderr():
             self._profiler._prepare_trace()
-            self._profiler._start_trace()
+            internals.start_profiler(self._profiler)
         self._offset_ns = _offset()
         return True
 
@@ -113,8 +116,8 @@ class KinetoBlock:
             getattr(torch, device).synchronize()
         self._offset_ns = (self._offset_ns + _offset()) // 2
         with quiet_stderr():
-            results = torch.autograd._disable_profiler()
-        autograd_profiler._run_on_profiler_stop()
+            results = internals.stop_profiler()
+        internals.after_profiler()
         self._profiler = None
         return results
 
@@ -133,8 +136,13 @@ def _sequence(event: Any) -> int:
     return found if found < ACCUMULATE else -1
 
 
-def event_cost_ns(calls: int = 300) -> float:
-    """What recording one op costs here and now: a tiny op in a loop, recorded less unrecorded, fastest of each."""
+def event_cost_ns(block: KinetoBlock, calls: int = 300) -> float | None:
+    """What recording one op costs here and now: a tiny op in a loop, recorded less unrecorded, fastest of each.
+
+    None where the script would notice: it has a profiler or a dispatch mode of its own.
+    """
+    if block.is_taken() or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return None
     tensor = torch.zeros(1)
 
     def loop() -> int:
@@ -145,9 +153,7 @@ def event_cost_ns(calls: int = 300) -> float:
 
     with torch.no_grad():
         bare = min(loop() for _ in range(5))
-        block = KinetoBlock()
-        if not block.start():
-            return 0.0
+        block.start()
         recorded = min(loop() for _ in range(5))
         block.stop()
     return max(recorded - bare, 0) / calls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import io
 import os
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from typing import TYPE_CHECKING
 
+from longpole.capture.interpreter import run_exit_functions
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def leave(outcome: Outcome) -> None:
         # Python ends in this way after Ctrl-C, too: what the script left for the end first, then the signal.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _join_threads()
-        atexit._run_exitfuncs()
+        run_exit_functions()
         sys.stdout.flush()
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGINT)

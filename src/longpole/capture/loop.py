@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from longpole.capture.flow import phases_of_lines, statements_of
 from longpole.capture.frames import describe, is_ours
+from longpole.capture.interpreter import frame_at
 from longpole.trace.kinds import Phase, label
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LoopFinder:
         self._seen: deque[tuple[Phase, list[Place]]] = deque(maxlen=MOST_SEEN)
 
     def on_mark(self, phase: Phase) -> None:
-        self._seen.append((phase, places(sys._getframe(1))))
+        self._seen.append((phase, places(frame_at(1))))
 
     def end_step(self) -> None:
         """Frames common to every mark of the step that just ended, launcher frames among them."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from longpole.capture.internals import call_module, is_compiled, sequence_number
 from longpole.capture.patches import Patches
 from longpole.trace.kinds import Phase
 from longpole.trace.trace import Layer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from longpole.capture.marks import MarkLog
 
-get_sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr
 # id of the module, entered at, left at, sequence number on entering, on leaving
 Call = tuple[int, int, int, int, int]
 
@@ -110,15 +110,15 @@ class ModuleMarks:
                 return function(module, *args, **kwargs)
             if not stack and not self._inside:
                 self.roots[id(module)] = module
-            if _is_compiled(module):
+            if is_compiled(module):
                 return self._call_compiled(function, module, args, kwargs)
             depth = len(stack)
             stack.append(id(module))
-            first, start = get_sequence(), clock()
+            first, start = sequence_number(), clock()
             try:
                 return function(module, *args, **kwargs)
             finally:
-                calls.append((id(module), start, clock(), first, get_sequence()))
+                calls.append((id(module), start, clock(), first, sequence_number()))
                 del stack[depth:]  # no pop: a step that ends inside of a module has emptied it
 
         return longpole_call
@@ -128,14 +128,14 @@ class ModuleMarks:
         here, round_ = nn.Module.__call__, self._round
         depth = len(self.stack)
         self.stack.append(id(module))
-        first, start = get_sequence(), self.log.clock()
-        nn.Module.__call__ = nn.Module._wrapped_call_impl
+        first, start = sequence_number(), self.log.clock()
+        nn.Module.__call__ = call_module
         try:
             return function(module, *args, **kwargs)
         finally:
             if round_ == self._round:  # else the step ended in there, and other marks are in place, or none
                 nn.Module.__call__ = here
-            self.calls.append((id(module), start, self.log.clock(), first, get_sequence()))
+            self.calls.append((id(module), start, self.log.clock(), first, sequence_number()))
             del self.stack[depth:]
 
     def take_calls(self) -> list[Call]:
@@ -153,10 +153,6 @@ def _batch_size(values: Iterable[Any]) -> int | None:
         if isinstance(value, (list, tuple)):
             return _batch_size(value)
     return None
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
 
 
 class LayerTable:

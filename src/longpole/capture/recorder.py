@@ -17,10 +17,11 @@ import msgspec
 from longpole.capture.facts import facts_of, held_bytes, optimizer_facts
 from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import PhaseHooks, has_compiled_code
+from longpole.capture.internals import sequence_number
 from longpole.capture.kineto import KinetoBlock, event_cost_ns
 from longpole.capture.loop import LoopFinder
 from longpole.capture.marks import MARK_WIDTH, MarkLog, mark_cost_ns
-from longpole.capture.modules import LayerTable, ModuleMarks, get_sequence
+from longpole.capture.modules import LayerTable, ModuleMarks
 from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
@@ -215,7 +216,7 @@ class Recorder:
             return
         if not (level == self._level == Level.PHASES):
             self._enter_level(level)
-        self._first_sequence = get_sequence()
+        self._first_sequence = sequence_number()
         self._start_ns = self._log.clock()
 
     def _own_thread(self) -> None:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from longpole.capture.frames import user_place
+from longpole.capture.interpreter import frames_of_threads
 from longpole.trace.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Sampler:
         self.samples: list[Sample] = []
         self._target = thread
         self._depths = {level.code: depth for depth, level in enumerate(levels)}
-        self._loop = frozenset(levels[-1:] and {levels[-1].code})
+        self._loop = frozenset(level.code for level in levels[-1:])
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="longpole-sampler", daemon=True)
         self._interval = sys.getswitchinterval()
@@ -50,7 +51,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._stop.wait(PERIOD_S):
-            frame = sys._current_frames().get(self._target)
+            frame = frames_of_threads().get(self._target)
             if frame is not None:
                 self.samples.append(self._look(monotonic_ns(), frame))
 

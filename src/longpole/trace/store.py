@@ -259,7 +259,8 @@ def _decoded(piece: Mapping[str, Mapping[str, bytes]], strings: Sequence[str], l
         for name, column in columns.items():
             check_column(name, column, sizes.get(name))
         for name in columns.keys() & set(JSON_COLUMNS):
-            for text in np.unique(columns[name][columns[name] >= 0]).tolist():
+            known: list[int] = np.unique(columns[name][columns[name] >= 0]).tolist()
+            for text in known:
                 check_json(name, strings[text])
         tables[table] = columns
     return Piece(*(tables.get(table, {}) for table in TABLES))

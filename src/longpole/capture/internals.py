@@ -1,0 +1,48 @@
+"""The private names of torch that longpole uses, in one place: what to look at when a new torch comes.
+
+Each has been there since torch 2.4 at least. A name that is gone fails when the recorder is made, before any
+hook is in place: the script runs on, and longpole says that it could not measure.
+"""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.utils.data.dataloader
+from torch.autograd import profiler
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode, _push_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_autograd: Any = torch._C._autograd
+
+# The next autograd node made on this thread gets this number.
+sequence_number: Callable[[], int] = _autograd._get_sequence_nr
+# The autograd node that runs on this thread; None in forward.
+current_node: Callable[[], Any] = torch._C._current_autograd_node
+
+push_saved_hooks: Callable[..., None] = _autograd._push_saved_tensors_default_hooks
+pop_saved_hooks: Callable[[], None] = _autograd._pop_saved_tensors_default_hooks
+top_saved_hooks: Callable[[bool], Any] = _autograd._top_saved_tensors_default_hooks
+dispatch_modes: Callable[[], list[Any]] = _get_current_dispatch_mode_stack
+pop_mode: Callable[[], Any] = _pop_mode
+push_mode: Callable[[Any], None] = _push_mode
+
+# torch.autograd.profiler.profile without the lists of events that it builds on leaving.
+prepare_profiler: Callable[[Any], None] = profiler.profile._prepare_trace
+start_profiler: Callable[[Any], None] = profiler.profile._start_trace
+stop_profiler: Callable[[], Any] = torch.autograd._disable_profiler
+after_profiler: Callable[[], None] = profiler._run_on_profiler_stop
+is_profiling: Callable[[], bool] = torch.autograd._profiler_enabled
+
+LoaderIterator: Any = torch.utils.data.dataloader._BaseDataLoaderIter
+call_module: Callable[..., Any] = torch.nn.Module._wrapped_call_impl
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Whether calling this module runs compiled code: `module.compile()`, or what `torch.compile` returned."""
+    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
