@@ -48,7 +48,7 @@ def study(traces: Sequence[Trace], ceilings: Ceilings | None = None) -> Study:
     `ceilings` are those of the machine that a live run ran on; without them, bounds are not known.
     """
     first = traces[0]
-    has_marks = bool(len(first.events.rows_of(Kind.PHASE)))
+    has_marks = bool(len(first.events.rows_of(Kind.PHASE))) or not len(first.events)
     if not has_marks or any(len(trace.events.rows_of(*DEVICE_WORK)) for trace in traces):
         from longpole.analysis.device import device_study
 

@@ -49,6 +49,7 @@ VIEWS = frozenset(
     for number in range(3)
 )
 MOST_VIEWS = 4
+MOST_NODES = 2000  # of one module call that are followed
 ACCUMULATE = "torch::autograd::AccumulateGrad"
 LOSS_OPS = ("loss", "log_softmax", "binary_cross_entropy", "cross_entropy", "ctc", "kl_div")
 
@@ -152,13 +153,20 @@ class GradientMode(TorchDispatchMode):
         if node.name() == ACCUMULATE:
             return
         ordinal = self._count(node, name)
-        to_weight, to_input = _leads(node)
+        to_weight, to_input = _leads(node, self._call_began(node._sequence_nr()))
         if to_weight and to_input and name in MASKED and _wants_both(args[-1]):
             share = _divided(func, args, kwargs)
         else:
             share = self._share(name, args, to_weight=to_weight, to_input=to_input)
         role = Role.WEIGHT_GRAD if share > 0.5 else Role.INPUT_GRAD
         self.rows.append(GradientRow(node._sequence_nr(), name, ordinal, role, share))
+
+    def _call_began(self, sequence: int) -> int:
+        """The first node of the innermost module call that made this one; itself outside of any."""
+        for _, _, _, first, last in self._modules.calls:  # inner calls end first
+            if first <= sequence < last:
+                return first
+        return sequence
 
     def _count(self, node: Any, name: str) -> int:
         """How many ops of this name the node ran before; a node may run again for a second backward."""
@@ -235,11 +243,31 @@ def _storage(tensor: torch.Tensor) -> int:
         return 0
 
 
-def _leads(node: Any) -> tuple[bool, bool]:
-    """Whether the node's gradients go to a weight, and whether to an input."""
+def _leads(node: Any, floor: int) -> tuple[bool, bool]:
+    """Whether the node's gradients go to a weight, and whether to an input.
+
+    Nodes from number `floor` on are of the same module call: what leads through them to weights alone, as the
+    view of a Linear's output does where its input has no gradient, is work for the weights.
+    """
     edges = [edge for edge, _ in node.next_functions if edge is not None]
     to_weight = [_is_weight(edge, MOST_VIEWS) for edge in edges]
+    if edges and not all(to_weight) and _ends_in_weights(edges, floor):
+        return True, False
     return any(to_weight), not all(to_weight)
+
+
+def _ends_in_weights(edges: list[Any], floor: int) -> bool:
+    """Whether every way down from here stays in the module call until it ends at a weight."""
+    waiting, seen = list(edges), set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node.name() == ACCUMULATE or node._sequence_nr() in seen:
+            continue
+        seen.add(node._sequence_nr())
+        if node._sequence_nr() < floor or len(seen) > MOST_NODES:
+            return False
+        waiting += [edge for edge, _ in node.next_functions if edge is not None]
+    return True
 
 
 def _is_weight(node: Any, views: int) -> bool:

@@ -115,16 +115,16 @@ class PhaseHooks:
         if self.log.is_other_thread():
             return
         running = self._running.get(id(optimizer))
-        caller = id(sys._getframe(1))
-        # an identity is given again when its frame is gone: one that is the caller's now cannot be round it
-        if running is not None and running.frame != caller and _is_on_stack(running.frame):  # a subclass whose step calls that of its base
-            running.depth += 1
+        caller = id(frame_at(1))
+        # An identity is given again when its frame is gone: one that is the caller's now cannot be round it.
+        if running is not None and running.frame != caller and _is_on_stack(running.frame):
+            running.depth += 1  # a subclass whose step calls that of its base
             return
         if running is not None:  # its last step raised and never came back
             self._running.clear()
         if self.log.on_mark is not None:
             self.log.on_mark(Phase.OPTIMIZER)
-        self._running[id(optimizer)] = _Running(id(frame_at(1)), self.log.clock())
+        self._running[id(optimizer)] = _Running(caller, self.log.clock())
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         running = self._running.get(id(optimizer))

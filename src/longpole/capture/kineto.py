@@ -97,10 +97,10 @@ class KinetoBlock:
 
     def is_taken(self) -> bool:
         """Whether somebody else's profiler is there."""
-        return bool(self._others) or torch.autograd._profiler_enabled()
+        return bool(self._others) or internals.is_profiling()
 
     def start(self) -> bool:
-        if self._others or internals.is_profiling():
+        if self.is_taken():
             return False
         self._profiler = profile(use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True)
         with quiet_stderr():
@@ -141,7 +141,7 @@ def event_cost_ns(block: KinetoBlock, calls: int = 300) -> float | None:
 
     None where the script would notice: it has a profiler or a dispatch mode of its own.
     """
-    if block.is_taken() or torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+    if block.is_taken() or internals.dispatch_modes():
         return None
     tensor = torch.zeros(1)
 

@@ -310,6 +310,9 @@ class Recorder:
         return True
 
     def _enter_gradients(self) -> bool:
+        if self._kineto.is_taken():  # our dispatch mode would show in its records
+            self._warn_once(OTHER_PROFILER)
+            return False
         if has_compiled_code():
             self._warn_once(
                 "The script uses torch.compile: compiled regions are shown as such, "
@@ -343,7 +346,8 @@ class Recorder:
         self._note({f"line of {phase}": where for phase, where in self._loop.mark_lines().items()})
         self._note({"mark_ns": f"{mark_cost_ns():.0f}"})
         if any(step.level == Level.OPS for step in self.builder.steps):
-            self._note({"event_ns": f"{event_cost_ns():.0f}"})
+            cost_ns = event_cost_ns(self._kineto)
+            self._note({"event_ns": f"{cost_ns:.0f}"} if cost_ns is not None else {})
 
     def _warn_once(self, sentence: str) -> None:
         if sentence not in self.builder.info.warnings:
