@@ -117,7 +117,7 @@ def recording(level_name: str) -> Generator[list[tuple[int, int]]]:
     level = Level[level_name]
 
     class OneLevel(Plan):
-        def after(self, duration_ns: int) -> Level:  # noqa: ARG002 - every step is measured, however long
+        def after(self, duration_ns: int, samples: int = 0) -> Level:  # noqa: ARG002 - every step is measured, however long
             self.in_window = True
             return level
 
