@@ -8,15 +8,13 @@ Version 1: first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
 from longpole.analysis.device_results import CommunicationTime, CriticalPath, RankReport
 from longpole.errors import LongpoleError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCHEMA = "longpole.study"
 VERSION = 1
@@ -234,6 +232,10 @@ class Presenter(Protocol):
         """A piece of HTML for a notebook's cell."""
         ...
 
+    def page(self, study: Study) -> str:
+        """The whole page."""
+        ...
+
 
 class _Shown:
     by: Presenter | None = None
@@ -280,12 +282,15 @@ class Study(msgspec.Struct):
             text = msgspec.json.encode(_encodable(msgspec.to_builtins(self)))
         return msgspec.json.format(text, indent=1)
 
-    def save(self, path: Path) -> None:
-        """Writes the JSON; raises LongpoleError where the place cannot be written."""
+    def save(self, path: Path | str) -> None:
+        """Writes the JSON, or the page where `path` ends in .html. Raises LongpoleError where it cannot."""
+        place = Path(path)
+        as_page = place.suffix in (".html", ".htm") and _Shown.by is not None
+        data = _Shown.by.page(self).encode() if as_page and _Shown.by is not None else self.to_json()
         try:
-            path.write_bytes(self.to_json())
+            place.write_bytes(data)
         except OSError as error:
-            raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place with --json") from error
+            raise LongpoleError(f"cannot write {place}: {error.strerror}; choose another place") from error
 
 
 def _encodable(value: Any) -> Any:

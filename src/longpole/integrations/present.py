@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from longpole.report.html import page
 from longpole.report.terminal import render
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Plain:
         with console.capture() as captured:
             render(study, console)
         return captured.get()
+
+    def page(self, study: Study) -> str:
+        return page(study)
 
     def html(self, study: Study) -> str:
         return f"<pre style='line-height:1.25'>{html.escape(self.text(study))}</pre>"
