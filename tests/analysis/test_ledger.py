@@ -1,0 +1,122 @@
+"""The ledger on steps written by hand: gaps divided as they were sampled, and parts that sum to the step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longpole.analysis.ledger import make_ledger
+from longpole.trace import Kind, Level, Phase, StepWindow
+from longpole.trace.build import Piece, TraceBuilder, events_piece
+from longpole.trace.trace import Lane, RunInfo, Trace
+
+MS = 1_000_000
+STEP_MS = 100
+Spans = list[tuple[str, int, int]]
+DATA_THEN_FORWARD: Spans = [("data", 0, 10), ("forward", 40, 60)]
+
+
+def trace_of(
+    steps: list[tuple[Level, Spans]], samples: list[tuple[int, float, Phase, str]] | None = None, **facts: str
+) -> Trace:
+    """Steps of 100 ms with marks (name, from, to); samples are (step, at ms, phase by dataflow, place)."""
+    builder = TraceBuilder()
+    builder.lane(Lane("training thread", "host"))
+    builder.info = RunInfo(facts=facts)
+    for index, (level, spans) in enumerate(steps):
+        start = index * STEP_MS * MS
+        builder.steps.append(StepWindow(index, start, start + STEP_MS * MS, level))
+        if spans:
+            columns = {
+                "start_ns": [start + begin * MS for _, begin, _ in spans],
+                "duration_ns": [(end - begin) * MS for _, begin, end in spans],
+                "name": [builder.intern(name) for name, _, _ in spans],
+                "kind": [Kind.PHASE] * len(spans),
+                "lane": [0] * len(spans),
+            }
+            builder.add(events_piece({name: np.array(column) for name, column in columns.items()}))
+    if samples:
+        rows = {
+            "time_ns": [int((step * STEP_MS + at) * MS) for step, at, _, _ in samples],
+            "loop_line": [builder.intern(place) for *_, place in samples],
+            "site": [builder.intern(place) for *_, place in samples],
+            "flow": [int(phase) for _, _, phase, _ in samples],
+        }
+        builder.add(Piece({}, {name: np.array(column) for name, column in rows.items()}, {}))
+    return builder.build()
+
+
+def test_a_gap_is_divided_as_it_was_sampled() -> None:
+    """Between data and forward 30 ms; of three samples there two are in the batch function, one is logging."""
+    steps = [(Level.PHASES, DATA_THEN_FORWARD)] * 2 + [(Level.SITES, DATA_THEN_FORWARD)]
+    seen = [
+        (2, 12, Phase.DATA, "a:1 in fetch"),
+        (2, 20, Phase.DATA, "a:1 in fetch"),
+        (2, 30, Phase.NOBODY, "a:9 in log"),
+    ]
+    ledger = make_ledger(trace_of(steps, seen))
+    assert ledger.mean_ms(Phase.DATA) == pytest.approx(10 + 20)
+    assert ledger.mean_ms(Phase.OTHER) == pytest.approx(10)
+    assert ledger.mean_ms(Phase.FORWARD) == pytest.approx(20)
+    assert ledger.mean_ms(Phase.NOBODY) == pytest.approx(40), "after the forward nothing was sampled"
+    assert dict(ledger.sites[Phase.DATA])["a:1 in fetch"] == pytest.approx(20)
+    assert ledger.gap_ms[Phase.DATA] == pytest.approx(20)
+
+
+def test_marked_time_goes_to_the_lines_sampled_in_it() -> None:
+    steps = [(Level.PHASES, DATA_THEN_FORWARD), (Level.SITES, DATA_THEN_FORWARD)]
+    seen = [
+        (1, 45, Phase.NOBODY, "m:1"),
+        (1, 50, Phase.NOBODY, "m:1"),
+        (1, 55, Phase.NOBODY, "m:2"),
+        (1, 58, Phase.NOBODY, "m:1"),
+    ]
+    ledger = make_ledger(trace_of(steps, seen))
+    assert ledger.sites[Phase.FORWARD] == [("m:1", pytest.approx(15)), ("m:2", pytest.approx(5))]
+
+
+def test_an_unsampled_gap_is_named_by_the_lines_at_its_ends() -> None:
+    facts = {"line of data": "t.py:3", "line of forward": "t.py:5"}
+    ledger = make_ledger(trace_of([(Level.PHASES, DATA_THEN_FORWARD)] * 3, **facts))
+    assert dict(ledger.sites[Phase.OTHER])["between t.py:3 and t.py:5"] == pytest.approx(30)
+    assert ledger.mean_ms(Phase.NOBODY) == pytest.approx(0)
+
+
+def test_a_hiccup_is_set_aside_and_counted() -> None:
+    steps = [(Level.PHASES, DATA_THEN_FORWARD)] * 20
+    trace = trace_of(steps)
+    windows = list(trace.steps)
+    long = windows[-1]
+    longer = StepWindow(long.index, long.start_ns, long.start_ns + 10 * STEP_MS * MS, long.level)
+    object.__setattr__(trace, "steps", (*windows[:-1], longer))
+    ledger = make_ledger(trace)
+    assert ledger.wall_ms.tolist() == [100.0] * 19
+    assert ledger.set_aside_ms == [1000.0]
+    assert ledger.kept == [True] * 19 + [False]
+
+
+def test_no_timed_step_is_said_so() -> None:
+    with pytest.raises(ValueError, match="no measured step"):
+        make_ledger(trace_of([(Level.NONE, [])]))
+
+
+NAMES = ("data", "forward", "loss", "backward", "optimizer", "evaluation", "checkpoint", "clip")
+SPANS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 99), st.integers(0, 99)), max_size=6)
+SAMPLES = st.lists(st.tuples(st.integers(0, 5), st.floats(0, 99), st.sampled_from(list(Phase)), st.sampled_from("abc")))
+
+
+@given(st.lists(SPANS, min_size=6, max_size=6), SAMPLES)
+def test_phases_sum_to_the_step_and_places_to_no_more_than_their_phase(
+    spans: list[Spans], samples: list[tuple[int, float, Phase, str]]
+) -> None:
+    steps = [
+        (Level.PHASES if at % 2 else Level.SITES, [(n, min(a, b), max(a, b)) for n, a, b in step])
+        for at, step in enumerate(spans)
+    ]
+    ledger = make_ledger(trace_of(steps, sorted(samples, key=lambda sample: sample[:2])))
+    assert ledger.phase_ms.sum(axis=1) == pytest.approx(ledger.wall_ms)
+    assert ledger.wall_ms == pytest.approx(np.full(3, STEP_MS))
+    for phase, places in ledger.sites.items():
+        assert sum(ms for _, ms in places) <= ledger.mean_ms(phase) + 1e-9
