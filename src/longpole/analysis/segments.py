@@ -112,10 +112,8 @@ def _cut(step: StepWindow, marks: Sequence[Mark]) -> Iterator[tuple[int, int, Ma
             at = mark.start_ns
         stack.append(_nested(mark, stack))
     yield from close_until(step.end_ns)
-    if stack:
-        yield at, step.end_ns, stack[0]
-    elif at < step.end_ns:
-        yield at, step.end_ns, None
+    if at < step.end_ns:
+        yield at, step.end_ns, stack[-1] if stack else None
 
 
 def _nested(mark: Mark, stack: Sequence[Mark]) -> Mark:
