@@ -19,7 +19,7 @@ BOM = b"\xef\xbb\xbf"
 
 def _decompressor() -> Any:
     try:
-        from isal import isal_zlib  # twice as fast; the extra `fast`
+        from isal import isal_zlib  # pyright: ignore[reportMissingImports] # the extra `fast`: twice as fast
     except ImportError:
         return zlib.decompressobj(GZIP_WINDOW)
     return isal_zlib.decompressobj(GZIP_WINDOW)
