@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longpole.capture.plan import DEEP, ENOUGH_SAMPLES, MOST_SAMPLED, OPENING, SAMPLED_SHARE, Plan, WindowOptions
+from longpole.capture.plan import (
+    DEEP,
+    ENOUGH_SAMPLES,
+    MOST_RECORDED,
+    MOST_SAMPLED,
+    OPENING,
+    SAMPLED_SHARE,
+    Plan,
+    WindowOptions,
+)
 from longpole.trace.kinds import Level
 
 MS = 1_000_000
@@ -25,11 +34,17 @@ def levels_of(
     plan = Plan(options)
     found = [plan.after(first_ns or step_ns, 0)]
     for _ in range(5000):
+        plan.ops_recorded = Level.OPS in found[:-1]
         block = next((at for at, level in enumerate(reversed(found)) if level != Level.SITES), len(found))
         found.append(plan.after(step_ns, block * samples))
         if plan.over:
             return found[:-1]
     raise AssertionError("the window never ended")
+
+
+def blocks_of_ops_as_one(levels: list[Level]) -> tuple[Level, ...]:
+    runs = [(level, len(list(run))) for level, run in itertools.groupby(levels)]
+    return tuple(level for level, length in runs for _ in range(1 if level == Level.OPS else length))
 
 
 def counted(levels: list[Level]) -> dict[Level, int]:
@@ -39,7 +54,7 @@ def counted(levels: list[Level]) -> dict[Level, int]:
 def test_the_opening_comes_right_after_the_warm_up() -> None:
     levels = levels_of(WindowOptions(steps=20, warmup=5))
     assert levels[:5] == [Level.NONE] * 5
-    assert tuple(levels[5 : 5 + len(OPENING)]) == OPENING
+    assert blocks_of_ops_as_one(levels[5:])[: len(OPENING)] == OPENING
 
 
 def test_as_many_steps_are_timed_as_were_asked_for() -> None:
@@ -47,7 +62,7 @@ def test_as_many_steps_are_timed_as_were_asked_for() -> None:
 
 
 def test_one_step_is_answered_with_the_whole_opening() -> None:
-    assert tuple(levels_of(WindowOptions(steps=1, warmup=0))) == OPENING
+    assert blocks_of_ops_as_one(levels_of(WindowOptions(steps=1, warmup=0))) == OPENING
 
 
 def test_a_deep_step_is_followed_by_another_or_by_one_that_is_not_measured() -> None:
@@ -65,7 +80,7 @@ def test_no_deeper_than_asked() -> None:
 def test_slow_steps_end_the_window_early_but_not_before_the_opening_is_done() -> None:
     levels = levels_of(WindowOptions(steps=20, warmup=5, budget_s=120), step_ns=12 * SECOND)
     assert levels[:2] == [Level.NONE] * 2, "two warm-up steps, since 15 % of the budget is 18 s"
-    assert tuple(levels[2:]) == OPENING
+    assert blocks_of_ops_as_one(levels[2:]) == OPENING
 
 
 def test_steps_so_slow_that_the_opening_would_take_twice_the_budget_are_cut() -> None:
@@ -77,6 +92,23 @@ def test_steps_so_slow_that_the_opening_would_take_twice_the_budget_are_cut() ->
 def test_preparations_of_the_script_take_nothing_from_the_budget() -> None:
     options = WindowOptions(steps=20, warmup=5, budget_s=120)
     assert levels_of(options, first_ns=600 * SECOND) == levels_of(options)
+
+
+def test_ops_are_recorded_in_one_block_only() -> None:
+    levels = levels_of(WindowOptions(steps=60, warmup=2))
+    runs = [len(list(run)) for level, run in itertools.groupby(levels) if level == Level.OPS]
+    assert runs == [MOST_RECORDED]
+
+
+def test_ops_are_tried_again_where_there_was_nothing_to_record() -> None:
+    plan = Plan(WindowOptions(steps=60, warmup=0))
+    levels = [plan.after(100 * MS, ENOUGH_SAMPLES) for _ in range(60)]
+    assert len([level for level, _ in itertools.groupby(levels) if level == Level.OPS]) > 1
+
+
+def test_the_block_of_slow_steps_is_short() -> None:
+    levels = levels_of(WindowOptions(steps=20, warmup=0, budget_s=100), step_ns=6 * SECOND)
+    assert levels.count(Level.OPS) == 2, "6 s are within 10 % of the budget, 12 s are not"
 
 
 def sampled_blocks(levels: list[Level]) -> list[int]:

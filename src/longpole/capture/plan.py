@@ -2,6 +2,10 @@
 
 Deeper steps come in blocks between level-0 steps, so that drift cancels. The step after a deeper block is
 not measured: it runs with cold caches, and DataLoader workers have had time to fill their queues.
+
+Ops are recorded in one block only. torch's profiler writes to freed memory where a range (a `record_function`
+of the script's, or `Optimizer.step#`) is opened in one recording and closed in a later one: of what a range
+keeps a pointer to, the first recording's end disposes (torch 2.13, profiler_kineto.cpp, onFunctionExit).
 """
 
 from __future__ import annotations
@@ -29,8 +33,7 @@ OPENING = (
 )
 ROUND = (
     *(Level.PHASES,) * 3,
-    Level.OPS,
-    Level.OPS,
+    Level.OPS,  # only where the opening's gave nothing: the script had a profiler of its own
     Level.NONE,
     *(Level.PHASES,) * 3,
     Level.SITES,
@@ -42,6 +45,8 @@ LEAST_WARMUP = 2
 ENOUGH_SAMPLES = 120  # of the sampling thread in a block of steps
 MOST_SAMPLED = 16  # steps in such a block
 SAMPLED_SHARE = 0.05  # of the budget, for such a block
+MOST_RECORDED = 8  # steps in the block whose ops are recorded
+RECORDED_SHARE = 0.1  # of the budget, for that block
 WARMUP_SHARE = 0.15  # of the budget: slow steps get fewer warm-up steps
 
 
@@ -68,8 +73,9 @@ class Plan:
         self._level = Level.NONE
         self._opening_left = len(OPENING)
         self._spent_ns = 0
-        self._sampled_ns = 0
-        self._sampled_steps = 0
+        self._block_ns = 0
+        self._block_steps = 0
+        self.ops_recorded = False  # told by the recorder: steps with their ops are there
         self._levels = self._sequence()
 
     def after(self, duration_ns: int, samples: int = 0) -> Level:
@@ -84,22 +90,22 @@ class Plan:
             self.in_window = self._is_warm()
             if not self.in_window:
                 return Level.NONE
-        if self._wants_more_samples(duration_ns, samples):
+        if self._wants_more(duration_ns, samples):
             return self._level
+        self._block_ns = self._block_steps = 0
         self.measured += self._level == Level.PHASES
         self.over = self._is_over()
         self._level = Level.NONE if self.over else next(self._levels)
         return self._level
 
-    def _wants_more_samples(self, duration_ns: int, samples: int) -> bool:
-        """Short steps are sampled for longer: one look in three steps says nothing of any line."""
-        if self._level != Level.SITES:
-            self._sampled_ns = self._sampled_steps = 0
-            return False
-        self._sampled_ns += duration_ns
-        self._sampled_steps += 1
-        enough_time = self._sampled_ns > SAMPLED_SHARE * self.options.budget_s * 1e9
-        return not enough_time and samples < ENOUGH_SAMPLES and self._sampled_steps < MOST_SAMPLED
+    def _wants_more(self, duration_ns: int, samples: int) -> bool:
+        """Whether a block of steps goes on. Short steps are sampled for longer: one look in three says nothing."""
+        self._block_ns += duration_ns
+        self._block_steps += 1
+        spent = self._block_ns / (self.options.budget_s * 1e9)
+        if self._level == Level.SITES:
+            return spent <= SAMPLED_SHARE and samples < ENOUGH_SAMPLES and self._block_steps < MOST_SAMPLED
+        return self._level == Level.OPS and spent <= RECORDED_SHARE and self._block_steps < MOST_RECORDED
 
     def _sequence(self) -> Iterator[Level]:
         for level in OPENING:
@@ -113,7 +119,8 @@ class Plan:
                 yield from self._allowed(level)
 
     def _allowed(self, level: Level) -> Iterator[Level]:
-        if level not in DEEP or level <= self.options.deepest:
+        is_again = level == Level.OPS and self.ops_recorded
+        if not is_again and (level not in DEEP or level <= self.options.deepest):
             yield level
 
     def _is_warm(self) -> bool:

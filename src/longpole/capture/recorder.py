@@ -202,7 +202,8 @@ class Recorder:
     def _turn(self, end_ns: int) -> None:
         self._own_thread()
         level = self.plan.after(end_ns - self._start_ns, len(self._sampler.samples) if self._sampler else 0)
-        if not (level == self._level == Level.SITES):  # the sampler must not fall into step with the loop
+        goes_on = level == self._level and self._is_block()
+        if not goes_on:
             self._leave_level()
         self._close_step(end_ns)
         if level != self._level or len(self._steps) >= SETTLE_EVERY:
@@ -214,10 +215,16 @@ class Recorder:
             if self.options.stop:
                 raise StopScriptError(0)
             return
-        if not (level == self._level == Level.PHASES):
+        if not goes_on and not (level == self._level == Level.PHASES):
             self._enter_level(level)
         self._first_sequence = sequence_number()
         self._start_ns = self._log.clock()
+
+    def _is_block(self) -> bool:
+        """A block of steps runs in one piece: a sampler that is started anew falls into step with the loop."""
+        if self._level == Level.SITES:
+            return self._sampler is not None
+        return self._level == Level.OPS and self._kineto.running
 
     def _own_thread(self) -> None:
         if self._log.thread is None:
@@ -281,13 +288,17 @@ class Recorder:
             self._saved(mode)
             self.builder.add(gradient_piece(mode.rows, self._first_sequence, self.builder))
         if self._kineto.running:
-            results = self._kineto.stop()
-            self._modules.stop()
-            self.builder.add(self._kineto.read(results, self.builder, self._lane))
+            self._read_ops()
+            self.plan.ops_recorded = True
         elif self._level == Level.OPS:  # dropped in mid-step
             self._warn_once(OTHER_PROFILER)
             self._modules.take_calls()
             self._level = Level.NONE
+
+    def _read_ops(self) -> None:
+        results = self._kineto.stop()
+        self._modules.stop()
+        self.builder.add(self._kineto.read(results, self.builder, self._lane))
 
     def _watch_length(self, _phase: Phase) -> None:
         """A whole evaluation may fall into a deep step; to record each of its ops would fill the memory."""
@@ -296,8 +307,11 @@ class Recorder:
             self._guarded(self._give_up_level)
 
     def _give_up_level(self) -> None:
+        """What the steps before gave is kept."""
         self._stop_gradients()
-        self._kineto.drop()
+        if self._kineto.running:
+            self.plan.ops_recorded = any(step.level == Level.OPS for step in self._steps)
+            self._read_ops()
         self._modules.mark_roots()
         self._modules.take_calls()
         self._level = Level.NONE
