@@ -81,6 +81,23 @@ class KinetoBlock:
             self._others.discard(id(profiler))
             return leave(profiler, *details)
 
+        # One with a schedule is the script's from its start on: where it began to record after us, ranges that
+        # were opened in our recording would end in its, and torch writes to freed memory then.
+        begin, end = torch.profiler.profile.start, torch.profiler.profile.stop
+
+        @functools.wraps(begin)
+        def longpole_start(profiler: Any) -> Any:
+            self.drop()
+            self._others.add(id(profiler))
+            return begin(profiler)
+
+        @functools.wraps(end)
+        def longpole_stop(profiler: Any) -> Any:
+            self._others.discard(id(profiler))
+            return end(profiler)
+
+        self._patches.set(torch.profiler.profile, "start", longpole_start)
+        self._patches.set(torch.profiler.profile, "stop", longpole_stop)
         self._patches.set(profile, "_prepare_trace", longpole_prepare)
         self._patches.set(profile, "__exit__", longpole_exit)
 
