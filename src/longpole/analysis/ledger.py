@@ -17,7 +17,7 @@ from longpole.analysis.statistics import hiccups
 from longpole.trace import Level, Phase, label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,20 +89,41 @@ def with_inner_loss(ledger: Ledger, share: float) -> Ledger:
 def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
     gaps: dict[GapKey, Counter[Where]] = defaultdict(Counter)
     phases: dict[Phase, Counter[Where]] = defaultdict(Counter)
-    samples = trace.samples
+    located = list(_located(trace, cut))
+    own_lines = _lines_of_evaluation(trace, located)
+    for index, segment in located:
+        place = trace.text(int(trace.samples.site[index]))
+        if segment.gap is None:
+            phases[segment.phase][segment.phase, place] += 1
+        else:
+            phase = Phase(int(trace.samples.flow[index])) or own_lines.get(int(trace.samples.loop_line[index]))
+            gaps[segment.gap][phase or Phase.OTHER, place] += 1
+    return Seen(gaps, phases)
+
+
+def _located(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Iterator[tuple[int, Segment]]:
+    """Each sample inside a sampled step, with the segment it fell into."""
+    times = trace.samples.time_ns
     for step in steps_at(trace, Level.SITES):
         segments = cut[step.index]
         starts = np.array([segment.start_ns for segment in segments], dtype=np.int64)
-        first, last = np.searchsorted(samples.time_ns, [step.start_ns, step.end_ns])
+        first, last = np.searchsorted(times, [step.start_ns, step.end_ns])
         for index in range(first, last):
-            segment = segments[max(int(np.searchsorted(starts, samples.time_ns[index], side="right")) - 1, 0)]
-            place = trace.text(int(samples.site[index]))
-            if segment.gap is None:
-                phases[segment.phase][segment.phase, place] += 1
-            else:
-                phase = Phase(int(samples.flow[index])) or Phase.OTHER
-                gaps[segment.gap][phase, place] += 1
-    return Seen(gaps, phases)
+            yield index, segments[max(int(np.searchsorted(starts, times[index], side="right")) - 1, 0)]
+
+
+def _lines_of_evaluation(trace: Trace, located: Sequence[tuple[int, Segment]]) -> dict[int, Phase]:
+    """Lines of the loop that do nothing but evaluate, or save: what else is done on them belongs to it.
+
+    `validate(model)` is more than its forward calls, and `save(model)` more than `torch.save`.
+    """
+    lines: dict[int, set[Phase]] = defaultdict(set)
+    for index, segment in located:
+        if segment.gap is None:
+            lines[int(trace.samples.loop_line[index])].add(segment.phase)
+    return {
+        line: phase for line, found in lines.items() for phase in NOT_TRAINING if found == {phase} and trace.text(line)
+    }
 
 
 def _name_the_unseen(seen: Seen, cut: Mapping[int, Sequence[Segment]], facts: Mapping[str, str]) -> None:
@@ -110,7 +131,9 @@ def _name_the_unseen(seen: Seen, cut: Mapping[int, Sequence[Segment]], facts: Ma
     gaps = {segment.gap for segments in cut.values() for segment in segments if segment.gap is not None}
     for before, after in gaps - seen.gaps.keys():
         ends = [facts.get(f"line of {label(phase)}") for phase in (before, after) if phase]
-        if ends and all(ends):
+        if after == Phase.EVALUATION:  # what precedes its first call: its batch, most often
+            seen.gaps[before, after][Phase.EVALUATION, facts.get("line of evaluation", "before evaluation")] += 1
+        elif ends and all(ends):
             place = " and ".join(dict.fromkeys(end for end in ends if end))
             seen.gaps[before, after][Phase.OTHER, f"{'between' if len(ends) > 1 else 'near'} {place}"] += 1
 
