@@ -49,7 +49,8 @@ def trace_of(
 
 
 def test_a_gap_is_divided_as_it_was_sampled() -> None:
-    """Between data and forward 30 ms; of three samples there two are in the batch function, one is logging."""
+    """Between data and forward 30 ms, from 10 to 40; samples at 12 and 20 are in the batch function, one at 30 is
+    logging. They meet half-way, at 25."""
     steps = [(Level.PHASES, DATA_THEN_FORWARD)] * 2 + [(Level.SITES, DATA_THEN_FORWARD)]
     seen = [
         (2, 12, Phase.DATA, "a:1 in fetch"),
@@ -57,12 +58,12 @@ def test_a_gap_is_divided_as_it_was_sampled() -> None:
         (2, 30, Phase.NOBODY, "a:9 in log"),
     ]
     ledger = make_ledger(trace_of(steps, seen))
-    assert ledger.mean_ms(Phase.DATA) == pytest.approx(10 + 20)
-    assert ledger.mean_ms(Phase.OTHER) == pytest.approx(10)
+    assert ledger.mean_ms(Phase.DATA) == pytest.approx(10 + 15)
+    assert ledger.mean_ms(Phase.OTHER) == pytest.approx(15)
     assert ledger.mean_ms(Phase.FORWARD) == pytest.approx(20)
     assert ledger.mean_ms(Phase.NOBODY) == pytest.approx(40), "after the forward nothing was sampled"
-    assert dict(ledger.sites[Phase.DATA])["a:1 in fetch"] == pytest.approx(20)
-    assert ledger.gap_ms[Phase.DATA] == pytest.approx(20)
+    assert dict(ledger.sites[Phase.DATA])["a:1 in fetch"] == pytest.approx(15)
+    assert ledger.gap_ms[Phase.DATA] == pytest.approx(15)
 
 
 def test_marked_time_goes_to_the_lines_sampled_in_it() -> None:
@@ -74,7 +75,8 @@ def test_marked_time_goes_to_the_lines_sampled_in_it() -> None:
         (1, 58, Phase.NOBODY, "m:1"),
     ]
     ledger = make_ledger(trace_of(steps, seen))
-    assert ledger.sites[Phase.FORWARD] == [("m:1", pytest.approx(15)), ("m:2", pytest.approx(5))]
+    # of the forward, from 40 to 60, m:2 has what is nearest to 55: from 52.5 to 56.5
+    assert ledger.sites[Phase.FORWARD] == [("m:1", pytest.approx(16)), ("m:2", pytest.approx(4))]
 
 
 def test_an_unsampled_gap_is_named_by_the_lines_at_its_ends() -> None:

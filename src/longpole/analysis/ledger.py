@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from longpole.trace import Trace
+    from longpole.trace import StepWindow, Trace
 
 PHASES = tuple(phase for phase in Phase if phase != Phase.NOBODY)
 Where = tuple[Phase, str]  # a phase and a place in the source
+Located = tuple[int, Segment, float]  # row of a sample, its segment, the milliseconds that it stands for
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What samples saw, by segment of the step: counts of (phase, place)."""
+    """What samples saw, by segment of the step: milliseconds by (phase, place)."""
 
     gaps: dict[GapKey, Counter[Where]]
     phases: Mapping[Phase, Counter[Where]]
@@ -89,36 +90,43 @@ def with_inner_loss(ledger: Ledger, share: float) -> Ledger:
 def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
     gaps: dict[GapKey, Counter[Where]] = defaultdict(Counter)
     phases: dict[Phase, Counter[Where]] = defaultdict(Counter)
-    located = list(_located(trace, cut))
+    located = [found for step in steps_at(trace, Level.SITES) for found in _located(trace, step, cut[step.index])]
     own_lines = _lines_of_evaluation(trace, located)
-    for index, segment in located:
+    for index, segment, ms in located:
         place = trace.text(int(trace.samples.site[index]))
         if segment.gap is None:
-            phases[segment.phase][segment.phase, place] += 1
+            phases[segment.phase][segment.phase, place] += ms  # type: ignore[assignment]
         else:
             phase = Phase(int(trace.samples.flow[index])) or own_lines.get(int(trace.samples.loop_line[index]))
-            gaps[segment.gap][phase or Phase.OTHER, place] += 1
+            gaps[segment.gap][phase or Phase.OTHER, place] += ms  # type: ignore[assignment]
     return Seen(gaps, phases)
 
 
-def _located(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Iterator[tuple[int, Segment]]:
-    """Each sample inside a sampled step, with the segment it fell into."""
+def _located(trace: Trace, step: StepWindow, segments: Sequence[Segment]) -> Iterator[Located]:
+    """Each sample inside a step with its segment, and the milliseconds of the segment that it stands for.
+
+    A sample stands for the time half-way to its neighbours in the segment. To count samples would be wrong where
+    the sampling thread waits for a processor: it does while the training thread computes, and not while it sleeps.
+    """
     times = trace.samples.time_ns
-    for step in steps_at(trace, Level.SITES):
-        segments = cut[step.index]
-        starts = np.array([segment.start_ns for segment in segments], dtype=np.int64)
-        first, last = np.searchsorted(times, [step.start_ns, step.end_ns])
-        for index in range(first, last):
-            yield index, segments[max(int(np.searchsorted(starts, times[index], side="right")) - 1, 0)]
+    starts = np.array([segment.start_ns for segment in segments], dtype=np.int64)
+    first, last = np.searchsorted(times, [step.start_ns, step.end_ns])
+    inside = np.maximum(np.searchsorted(starts, times[first:last], side="right") - 1, 0)
+    for at in np.unique(inside).tolist():
+        segment, rows = segments[at], first + np.flatnonzero(inside == at)
+        middles = (times[rows[1:]] + times[rows[:-1]]) / 2
+        borders = np.concatenate(([segment.start_ns], middles, [segment.end_ns]))
+        for row, ns in zip(rows.tolist(), np.diff(borders).tolist(), strict=True):
+            yield row, segment, ns / 1e6
 
 
-def _lines_of_evaluation(trace: Trace, located: Sequence[tuple[int, Segment]]) -> dict[int, Phase]:
+def _lines_of_evaluation(trace: Trace, located: Sequence[Located]) -> dict[int, Phase]:
     """Lines of the loop that do nothing but evaluate, or save: what else is done on them belongs to it.
 
     `validate(model)` is more than its forward calls, and `save(model)` more than `torch.save`.
     """
     lines: dict[int, set[Phase]] = defaultdict(set)
-    for index, segment in located:
+    for index, segment, _ in located:
         if segment.gap is None:
             lines[int(trace.samples.loop_line[index])].add(segment.phase)
     return {
