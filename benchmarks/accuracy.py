@@ -70,7 +70,11 @@ def run(script: str, *, delayed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         none = [] if delayed else ["--delay-ms", "0"]
         found = subprocess.run(
             [sys.executable, "-X", "faulthandler", *command, "--steps", "80", *none],
-            env={**os.environ, "PLANTED_TRUTH": str(truth)},
+            env={
+                **os.environ,
+                "PLANTED_TRUTH": str(truth),
+                "OMP_NUM_THREADS": "1",
+            },  # else other load stalls its barriers
             cwd=folder,
             check=False,
             capture_output=True,
