@@ -44,5 +44,8 @@ call_module: Callable[..., Any] = torch.nn.Module._wrapped_call_impl
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
-    """Whether calling this module runs compiled code: `module.compile()`, or what `torch.compile` returned."""
-    return module._compiled_call_impl is not None or hasattr(module, "_orig_mod")
+    """Whether calling this module runs compiled code: `module.compile()`, or what `torch.compile` returned.
+
+    Hot, and `hasattr` on a module that lacks the name costs microseconds: it raises inside.
+    """
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

@@ -104,9 +104,10 @@ class ModuleMarks:
 
     def _layer_call(self, function: Callable[..., Any]) -> Callable[..., Any]:
         calls, stack, clock, log = self.calls, self.stack, self.log.clock, self.log
+        is_compiling = torch.compiler.is_compiling
 
         def longpole_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or log.is_other_thread():
+            if is_compiling() or log.is_other_thread():
                 return function(module, *args, **kwargs)
             if not stack and not self._inside:
                 self.roots[id(module)] = module
