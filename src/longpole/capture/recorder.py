@@ -334,7 +334,7 @@ class Recorder:
             )
             return False
         if not can_enter():
-            self._warn_once("A dispatch mode of the script is active: gradients were told apart by shapes only.")
+            self._warn_once("A dispatch mode of the script is active: input and weight gradients were not told apart.")
             return False
         weights = [p for module in self._modules.roots.values() for p in module.parameters()]
         self._modules.mark_layers()
