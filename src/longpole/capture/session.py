@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Between `begin` and `end` a script runs. `report` is called at most once, with what was measured."""
+    """Between `begin` and `end` a script runs. `report` is called at most once, with what was measured.
+
+    `prepare` is called when torch is there, before anything is measured; where it fails, nothing is.
+    """
 
     def __init__(
-        self, options: WindowOptions, info: RunInfo, trace_file: Path | None, report: Callable[[Trace], None]
+        self,
+        options: WindowOptions,
+        info: RunInfo,
+        trace_file: Path | None,
+        report: Callable[[Trace], None],
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self.recorder: Recorder | None = None
         self.reported = False
@@ -32,6 +40,7 @@ class Session:
         self._info = info
         self._trace_file = trace_file
         self._report = report
+        self._prepare = prepare
         self._process = os.getpid()
         self._watch = ImportWatch("torch", self._torch_is_there)
 
@@ -54,7 +63,10 @@ class Session:
     def _torch_is_there(self) -> None:
         """Nothing that fails here may reach the script, which is in the middle of `import torch`."""
         try:
+            self._prepare()
             self._start()
+        except LongpoleError as error:
+            self.problem = str(error)
         except Exception as error:
             self.problem = f"{type(error).__name__}: {error}"
 

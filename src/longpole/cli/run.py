@@ -18,6 +18,7 @@ from longpole.errors import LongpoleError
 if TYPE_CHECKING:
     from longpole.capture.session import Session
     from longpole.trace.trace import Trace
+    from longpole.whatif.changes import Changes
 
 
 class ScriptCommand(click.Command):
@@ -134,12 +135,20 @@ def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome
     from longpole.capture.plan import WindowOptions
     from longpole.capture.session import Session
     from longpole.trace.trace import RunInfo
+    from longpole.whatif.changes import told
 
+    changes = told()
     problems: list[str] = []
     shown = target.name if not target.is_module else f"-m {target.name}"
     info = RunInfo(script=shown, argv=tuple(target.args))
     window = WindowOptions(options["steps"], options["warmup"], options["budget"], stop=options["stop"])
-    session = Session(window, info, places.trace, lambda trace: _report(trace, places, options, problems))
+    session = Session(
+        window,
+        info,
+        places.trace,
+        lambda trace: _report(trace, places, options, problems),
+        prepare=lambda: _apply(changes),
+    )
     session.begin()
     outcome = run_target(target)
     session.end(outcome.how)
@@ -155,6 +164,13 @@ def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome
     if problems and outcome.exit_code == 0:
         return Outcome(2, outcome.how)
     return outcome
+
+
+def _apply(changes: Changes) -> None:
+    if changes.are_any:
+        from longpole.apply import apply
+
+        apply(changes)
 
 
 def _report(trace: Trace, places: Places, options: dict[str, Any], problems: list[str]) -> None:

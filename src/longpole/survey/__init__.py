@@ -1,0 +1,1 @@
+"""The same measurement on the networks that people train, side by side."""
