@@ -14,6 +14,15 @@ from typing import Any, Protocol
 import msgspec
 
 from longpole.analysis.device_results import CommunicationTime, CriticalPath, RankReport
+from longpole.analysis.memory_results import (
+    Growth,
+    Holder,
+    MemoryTimeline,
+    PeakAt,
+    ResidentPart,
+    SavedByLayer,
+    SavedPart,
+)
 from longpole.errors import LongpoleError
 
 SCHEMA = "longpole.study"
@@ -127,6 +136,8 @@ class LayerTime(msgspec.Struct):
     own_backward_ms: float | None = None
     own_input_grad_ms: float | None = None
     own_weight_grad_ms: float | None = None
+    saved_ms: float | None = None  # from saved to used, weighted by bytes; of `saved_bytes`
+    saved_parts: list[SavedPart] = []  # `saved_bytes` by operation and sort
 
 
 class OpClassTime(msgspec.Struct):
@@ -163,6 +174,19 @@ class Memory(msgspec.Struct):
     gradients_bytes: int | None = None
     optimizer_bytes: int | None = None
     saved_bytes: int | None = None
+    peak_at: PeakAt | None = None
+    holders: list[Holder] = []  # at the peak; they sum to `peak_bytes`
+    timeline: MemoryTimeline | None = None
+    saved_by_layer: list[SavedByLayer] = []  # with children, containers too; not summable
+    weights_saved_bytes: int | None = None  # parameters and buffers that backward also refers to; in no sum
+    resident_bytes: int | None = None  # of the process, at the peak
+    resident_parts: list[ResidentPart] = []  # these sum to `resident_bytes`
+    unexplained_bytes: int | None = None  # of `resident_bytes`, with no name
+    measured_peak_bytes: int | None = None  # by the allocator's own count, where there is one
+    growth: list[Growth] = []
+    measuring_ms: float | None = None  # what looking at memory took, once in the run
+    measured_steps: int = 0  # steps that were looked at; they are among the profiled ones
+    notes: list[str] = []  # what could not be seen, and why
 
 
 class Answer(msgspec.Struct):
