@@ -28,6 +28,8 @@ current_node: Callable[[], Any] = torch._C._current_autograd_node
 push_saved_hooks: Callable[..., None] = _autograd._push_saved_tensors_default_hooks
 pop_saved_hooks: Callable[[], None] = _autograd._pop_saved_tensors_default_hooks
 top_saved_hooks: Callable[[bool], Any] = _autograd._top_saved_tensors_default_hooks
+# False inside torch.func's transforms, and where the script has said so.
+saved_hooks_allowed: Callable[[], bool] = _autograd._saved_tensors_hooks_is_enabled
 dispatch_modes: Callable[[], list[Any]] = _get_current_dispatch_mode_stack
 pop_mode: Callable[[], Any] = _pop_mode
 push_mode: Callable[[Any], None] = _push_mode
