@@ -102,6 +102,19 @@ def test_without_a_launch_the_cause_is_not_known(tmp_path: Path) -> None:
     assert causes(trace) == {"unknown": 300}
 
 
+def test_work_that_starts_long_after_its_launch_does_not_blame_the_host(tmp_path: Path) -> None:
+    # launched at 110, returned at 120; from then on the device could have started, and did so 1880 us later
+    trace = opened(tmp_path, [*BEFORE, launch(110, 2), kernel("next", 2000, 50, correlation=2)])
+    assert causes(trace) == {"launch": 20, "unknown": 1880}
+
+
+def test_what_the_host_did_before_its_first_launch_is_no_issuing(tmp_path: Path) -> None:
+    # work of before the recording ends at 10; the host prepares data from 0 to 900 and launches only then
+    left_over, read = kernel("left over", 0, 10), span("cpu_op", "aten::resize_", 0, 900)
+    trace = opened(tmp_path, [left_over, read, launch(905, 2), kernel("next", 920, 50, correlation=2)])
+    assert causes(trace) == {"host": 905, "launch": 5}
+
+
 def test_the_table_sums_to_the_idleness_and_says_why(tmp_path: Path) -> None:
     data = span("user_annotation", "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", 80, 250)
     trace = opened(tmp_path, [*BEFORE, data, launch(385, 2), kernel("next", 400, 50, correlation=2)])

@@ -201,6 +201,9 @@ def test_a_collective_is_communication_wherever_it_is_launched(tmp_path: Path) -
         ("clip_grad_norm", Phase.CLIP),
         ("CPU->GPU", Phase.TRANSFER),
         ("DistributedDataParallel.forward", Phase.FORWARD),
+        ("mlp(F)", Phase.FORWARD),
+        ("dispatch(B)", Phase.BACKWARD),
+        ("attn(W)", Phase.BACKWARD),
         # words inside other words, and data that is not fetched
         ("## all2all_data:kjt values ##", None),
         ("## sparse_data_dist ##", None),

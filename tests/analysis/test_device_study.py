@@ -230,6 +230,64 @@ def test_a_first_step_with_work_of_before_is_left_out_and_said(tmp_path: Path) -
     assert any("Step 0 is left out" in warning for warning in study.run.warnings)
 
 
+def steps_of(lengths: list[int]) -> list[dict[str, object]]:
+    """Marked steps of these lengths, us, one kernel of 20 us at the end of each."""
+    found: list[dict[str, object]] = []
+    at = 0
+    for i, length in enumerate(lengths):
+        launch = runtime("cudaLaunchKernel", at + length - 40, 5, i + 1)
+        work = kernel("sgemm", at + length - 30, 20, correlation=i + 1)
+        found += [span("user_annotation", f"ProfilerStep#{i}", at, length), launch, work]
+        at += length
+    return found
+
+
+def test_a_first_step_that_starts_up_is_left_out_and_said(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, steps_of([4000, 200, 180, 220]))])
+    assert (study.run.steps.seen, study.run.steps.measured) == (4, 3)
+    assert study.step.wall_ms.mean == pytest.approx(0.2)
+    said = "Step 0 is left out: it took 4 ms against 0.2 ms of the others, which is starting up."
+    assert said in study.run.warnings
+    alike = device_study([opened(tmp_path, steps_of([400, 200, 180, 220]))])
+    assert alike.run.steps.measured == 4
+
+
+def test_a_step_half_of_which_is_old_work_is_left_out_however_long_it_took(tmp_path: Path) -> None:
+    old = kernel("left over", 0, 100, correlation=99)
+    study = device_study([opened(tmp_path, [old, *steps_of([200, 200, 200, 200])])])
+    assert study.run.steps.measured == 3
+    assert ms_of(study, "other") == pytest.approx(0.02)  # the kernels of the steps themselves
+
+
+def test_a_mark_with_nothing_in_it_is_seen_and_not_measured(tmp_path: Path) -> None:
+    marks = [*steps_of([200, 200, 200]), span("user_annotation", "ProfilerStep#3", 600, 0)]
+    study = device_study([opened(tmp_path, marks)])
+    assert (study.run.steps.seen, study.run.steps.measured) == (4, 3)
+    assert any(warning.startswith("1 of 4 steps are left out") for warning in study.run.warnings)
+
+
+def test_communication_by_kernels_of_the_frameworks_own_is_hidden_by_compute_like_any_other(tmp_path: Path) -> None:
+    dispatch = "void deep_ep::intranode::dispatch<8>(int4*)"
+    events = [
+        runtime("cudaLaunchKernel", 0, 5, 1),
+        runtime("cudaLaunchKernel", 5, 5, 2),
+        kernel(dispatch, 10, 100, stream=8, correlation=1),
+        kernel("sgemm", 20, 60, correlation=2),
+    ]
+    study = device_study([opened(tmp_path, events)])
+    check_sums(study)
+    classes = {row.op_class: row.ms for row in study.op_classes}
+    # of 100 us, 60 are covered by the product
+    assert classes["collective"] == pytest.approx(0.04)
+    assert classes["matmul"] == pytest.approx(0.06)
+    said = answer(study, "Is it communication?")
+    assert said.answer == "yes"
+    assert "collectives (dispatch) are exposed, 0.04 ms" in said.sentence
+    line = study.ranks[0].timeline
+    assert line is not None
+    assert line.compute.ms == pytest.approx(0.1)
+
+
 EVENTS = st.lists(
     st.fixed_dictionaries(
         {

@@ -160,7 +160,7 @@ def _run(ranks: Sequence[OneRank]) -> Run:
         device=info.device,
         framework=info.framework,
         world_size=info.world_size,
-        steps=StepCounts(seen=len(turns.all) if turns.has_steps else 0, measured=kept),
+        steps=StepCounts(seen=turns.seen, measured=kept),
         stopped=info.stopped,
         source=info.source,
         warnings=[*_of_several_runs(ranks), *warnings, *([why] if why else []), *_cost_of_stacks(ranks)],

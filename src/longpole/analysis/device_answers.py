@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.answers import answers_of
-from longpole.analysis.device_poles import host_ms, main_collective, poles
+from longpole.analysis.device_poles import custom_communication, host_ms, main_collective, poles
 from longpole.analysis.device_tables import idle_causes, sum_of
 from longpole.analysis.device_words import ms, percent
 from longpole.analysis.study import Answer, Finding
@@ -33,6 +33,10 @@ ADVICE = {
     "communication": "Collectives are not covered by compute: overlap them, use larger buckets or fewer bytes.",
     "host": "The host launches too slowly: torch.compile, CUDA graphs, larger batches or fewer small ops.",
 }
+ELSEWHERE = (
+    "The host is at something else for over half a millisecond at a time, and the device waits (what it is at: the "
+    "table of idleness): take it out of the step, or let another thread or process do it."
+)
 
 
 def answers(study: Study, whole: Whole, unit: str, why_no_layers: str) -> list[Answer]:
@@ -81,12 +85,15 @@ def _host(whole: Whole, unit: str) -> Answer:
 
 def _communication(whole: Whole, unit: str) -> Answer:
     question = "Is it communication?"
-    if whole.communication_ms <= 0:
+    custom = sum_of(custom_communication(whole))
+    if whole.communication_ms <= 0 and custom <= 0:
         return Answer(question, "no", "the trace has no collective.", {"ms": 0.0, "share": 0.0})
     exposed = sum_of(p for p in whole.parts if p.phase is Phase.COMMUNICATION)
     hidden = whole.communication_ms - exposed
     more = f" {ms(hidden)} more are hidden behind compute." if hidden >= 0.005 * whole.step_ms else ""
-    return _wait(question, f"collectives ({main_collective(whole)}) are exposed,", exposed, whole, unit, more)
+    if custom > 0:
+        more += f" {ms(custom)} of it are kernels of the framework's own, which the timeline counts as compute."
+    return _wait(question, f"collectives ({main_collective(whole)}) are exposed,", exposed + custom, whole, unit, more)
 
 
 def _double(whole: Whole, unit: str) -> Answer:
@@ -107,8 +114,11 @@ def _double(whole: Whole, unit: str) -> Answer:
 
 def findings(whole: Whole) -> list[Finding]:
     """Each wait that costs something, with what it costs at most; the largest first."""
+    idle = dict(idle_causes(whole.parts))
+    elsewhere = idle.get("host", 0.0) > idle.get("launch", 0.0)
+    advice = {**ADVICE, "host": ELSEWHERE} if elsewhere else ADVICE
     found = [
-        Finding(slug=pole.slug, sentence=ADVICE[pole.slug], saving_ms=pole.ms, confidence="at most")
+        Finding(slug=pole.slug, sentence=advice[pole.slug], saving_ms=pole.ms, confidence="at most")
         for pole in poles(whole)
         if pole.slug in ADVICE and pole.ms >= PARTLY * whole.step_ms
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.communication_names import is_communication
+from longpole.analysis.communication_names import is_communication, is_custom_communication
 from longpole.analysis.intervals import Intervals, union
 from longpole.trace import DEVICE_WORK, Kind
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from longpole.trace import Trace
 
-COMPUTE, COMMUNICATION, COPY = 0, 1, 2  # in order of precedence: a copy hides no communication
-PRECEDENCES = 3
+# In order of precedence: a copy hides no communication, and kernels of a framework's own that communicate (they
+# count as compute in a timeline) hide none of what only computes.
+COMPUTE, CUSTOM, COMMUNICATION, COPY = 0, 1, 2, 3
+PRECEDENCES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,15 @@ class Pieces:
 
 
 def device_pieces(trace: Trace) -> Pieces:
-    """Work of all devices and streams: compute before communication before copies."""
+    """Work of all devices and streams: compute before custom communication before communication before copies."""
     events = trace.events
     rows = events.rows_of(*DEVICE_WORK)
     precedence = np.where(events.kind[rows] == Kind.KERNEL, COMPUTE, COPY).astype(np.int8)
     names = events.name[rows]
-    talking = [code for code in np.unique(names) if is_communication(trace.text(int(code)))]
-    precedence[np.isin(names, talking) & (precedence == COMPUTE)] = COMMUNICATION
+    computing = precedence == COMPUTE
+    for sort, test in ((COMMUNICATION, is_communication), (CUSTOM, is_custom_communication)):
+        talking = [code for code in np.unique(names[computing]) if test(trace.text(int(code)))]
+        precedence[np.isin(names, talking) & computing] = sort
     return Pieces(rows.astype(np.int64), events.start_ns[rows], events.end_ns[rows], precedence)
 
 

@@ -47,6 +47,7 @@ STREAM_WAIT = re.compile(r"^(cuda|hip|cu|musa)StreamWaitEvent")
 COLLECTIVE_WAIT = re.compile(r"barrier|^(gloo|mpi):|\bwait\(\)", re.IGNORECASE)
 LAUNCH_LATENCY_NS = 10_000  # from launch to start on an idle device: 3 to 10 us, and the two clocks differ by as much
 LEAST_WAIT_NS = 20_000  # a shorter call did not wait: copies to pinned memory return at once
+START_NS = 100_000  # longest from launch to start of work that nothing holds: launches take 1 to 25 us, seldom 90
 TURN_NS = 50_000  # longest turn from one queued kernel to the next that needs no other reason
 ISSUING_NS = 500_000  # a host that needs longer from one launch to the next is not issuing
 
@@ -84,7 +85,8 @@ def find_gaps(
     late = (launched > start - LAUNCH_LATENCY_NS) & (following >= 0)
     unknown = (following < 0) | (launched == NEVER)
     until = np.where(unknown, end, np.clip(launched, start, end))
-    cause_after = np.where(late, int(Cause.LAUNCH), _why_queued(trace, pieces, start, end, following))
+    held = np.where(end - until <= START_NS, int(Cause.LAUNCH), int(Cause.UNKNOWN))
+    cause_after = np.where(late, held, _why_queued(trace, pieces, start, end, following))
     host_late: Intervals = _nonempty(start, np.where(late | unknown, until, start))
     rest = np.where(unknown, int(Cause.UNKNOWN), _why_late(waits, start, launched_by.issuing_ns))
     rest[following < 0] = Cause.HOST  # after the last work, nothing more was launched

@@ -32,7 +32,7 @@ class Launches:
     """One entry for each row of device work asked for."""
 
     returned_ns: NDArray[np.int64]  # end of the launching call; NEVER or LONG_AGO
-    issuing_ns: NDArray[np.int64]  # host time from the launch before it, of any work, to the start of this one
+    issuing_ns: NDArray[np.int64]  # host time from the launch before it, of any work, or the recording's start
 
 
 def launched(trace: Trace) -> NDArray[np.uint8]:
@@ -64,5 +64,11 @@ def launches(trace: Trace, rows: NDArray[np.int64]) -> Launches:
     returned = np.where(early, LONG_AGO, np.where(launch >= 0, returned, NEVER))
     place = np.searchsorted(calls, launch, side="left") - 1
     before = events.end_ns[calls[np.maximum(place, 0)]] if len(calls) else np.zeros(len(rows), dtype=np.int64)
-    issuing = np.where((launch >= 0) & (place >= 0), events.start_ns[at] - before, 0)
-    return Launches(returned, issuing)
+    before = np.where(place >= 0, before, _host_start(trace))
+    return Launches(returned, np.where(launch >= 0, events.start_ns[at] - before, 0))
+
+
+def _host_start(trace: Trace) -> int:
+    """When the host's recording begins: what it did before its first launch kept the device waiting, too."""
+    starts = trace.events.start_ns[trace.events.rows_of(Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON)]
+    return int(starts.min()) if len(starts) else 0

@@ -50,6 +50,9 @@ ANNOTATIONS: Table = (
     (Phase.DATA, "|".join(DATA_WORDS)),
     (Phase.LOSS, r"(?<![a-z])(loss|criterion)(?![a-z])"),
     (Phase.FORWARD, r"(?<![a-z])(forward|fwd|inference)(?![a-z])"),
+    # Pipeline schedules mark parts as DualPipe does (github.com/deepseek-ai/DualPipe): `mlp(F)`, `mlp(B)`, `attn(W)`.
+    (Phase.FORWARD, r"^\w+\(F\)$"),
+    (Phase.BACKWARD, r"^\w+\([BW]\)$"),
 )
 # Python frames, as Kineto writes them: `path/file.py(12): function`.
 FRAMES: Table = (

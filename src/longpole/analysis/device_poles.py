@@ -27,6 +27,9 @@ COLLECTIVES = {
     "alltoall": "all-to-all",
     "sendrecv": "send and receive",
     "broadcast": "broadcast",
+    "crossdevicereduce": "all-reduce",
+    "dispatch": "dispatch",
+    "combine": "combine",
 }
 
 
@@ -80,7 +83,9 @@ def _role(part: Part) -> Role:
 
 
 def _work_words(phase: Phase, role: Role, op_class: OpClass) -> str:
-    kind = label(op_class).replace("_", " ")
+    kind = label(op_class).replace("_", " ") if op_class is not OpClass.SOFTMAX_LOSS else "softmax or loss"
+    if op_class is OpClass.COLLECTIVE:  # the libraries' own have a phase to themselves
+        return f"COMMUNICATION by kernels of the framework's own in {label(phase)}"
     if role in ROLE_WORDS:
         return f"{ROLE_WORDS[role]} ({kind})"
     if op_class is OpClass.HOST:
@@ -137,12 +142,16 @@ def _late_phase(whole: Whole) -> str:
     return max(sums, key=lambda key: sums[key], default="")
 
 
+def custom_communication(whole: Whole) -> list[Part]:
+    """Communication by kernels that belong to no library: it has the phase of its launch."""
+    return [p for p in whole.parts if p.op_class is OpClass.COLLECTIVE and p.phase is not Phase.COMMUNICATION]
+
+
 def main_collective(whole: Whole) -> str:
     """What most of the communication is: "all-reduce"."""
     sums: dict[str, float] = defaultdict(float)
-    for part in whole.parts:
-        if part.phase is Phase.COMMUNICATION:
-            sums[collective_name(part.op)] += part.ms
+    for part in (*(p for p in whole.parts if p.phase is Phase.COMMUNICATION), *custom_communication(whole)):
+        sums[collective_name(part.op)] += part.ms
     return max(sums, key=lambda key: sums[key], default="")
 
 

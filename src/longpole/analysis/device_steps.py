@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_launches import Launched
+from longpole.analysis.device_words import ms
 from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.errors import LongpoleError
@@ -24,6 +25,8 @@ FEW = 3  # steps: of fewer, none is left out
 UNUSUAL = 1.1  # times the median: a first step longer than this was not alone on the device
 BARE = 0.02  # of the events of the fullest step
 FOREIGN = 0.02  # share of the first step that work of before the recording takes
+MUCH_FOREIGN = 0.1  # share from which that step is not like the others, however long it took
+START_UP = 3.0  # times the median of the others: a first step longer than this compiled, allocated or loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Turns:
     kept: list[Turn]
     has_steps: bool
     notes: list[str]
+    seen: int = 0  # steps that the trace marks, those too that hold no time at all
 
 
 def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Turns:
@@ -63,12 +67,14 @@ def turns_of(trace: Trace, launched: NDArray[np.uint8], step: int | None) -> Tur
     if not found:
         return Turns([_recording(trace)], [_recording(trace)], has_steps=False, notes=[why])
     deep = {one.index for one in steps if one.level == Level.OPS}
+    seen = len(steps)
     if deep:  # a live run: its other steps have no device work in them
         found = [turn for turn in found if turn.index in deep]
+        seen = len(found)
     recorded = [turn for turn in found if turn.index not in bare] or found
     notes = [f"{len(bare)} of {len(steps)} steps are left out: their operations were not recorded."] if bare else []
     kept, more = _without_first(trace, recorded, launched)
-    return Turns(found, kept, has_steps=True, notes=[why, *notes, *more])
+    return Turns(found, kept, has_steps=True, notes=[why, *notes, *more], seen=seen)
 
 
 def _one(found: Sequence[Turn], step: int, why: str) -> Turns:
@@ -76,7 +82,7 @@ def _one(found: Sequence[Turn], step: int, why: str) -> Turns:
     if not chosen:
         there = f"the trace has steps {found[0].index} to {found[-1].index}" if found else "the trace has no steps"
         raise LongpoleError(f"no step {step}: {there}")
-    return Turns(list(found), chosen, has_steps=True, notes=[f"Step {step} alone. {why}"])
+    return Turns(list(found), chosen, has_steps=True, notes=[f"Step {step} alone. {why}"], seen=len(found))
 
 
 def _recording(trace: Trace) -> Turn:
@@ -104,20 +110,25 @@ def _bare(trace: Trace, steps: Sequence[StepWindow]) -> set[int]:
 
 
 def _without_first(trace: Trace, found: list[Turn], launched: NDArray[np.uint8]) -> tuple[list[Turn], list[str]]:
-    """Leaves out a first step in which the device still did work of before the recording."""
+    """Leaves out a first step that started up, or in which the device still did work of before the recording."""
     first, rest = found[0], found[1:]
     rows = np.flatnonzero(launched == Launched.BEFORE)
     low, high = first.window
     inside = np.minimum(trace.events.end_ns[rows], high) - np.maximum(trace.events.start_ns[rows], low)
     foreign = int(np.maximum(inside, 0).sum()) / 1e6
     usual = float(np.median([turn.ms for turn in rest])) if rest else 0.0
-    if len(found) < FEW or foreign < FOREIGN * first.ms or first.ms < UNUSUAL * usual:
+    because = _why_unlike(first.ms, usual, foreign) if len(found) >= FEW else ""
+    if not because:
         return found, []
-    note = (
-        f"Step {first.index} is left out: it took {first.ms:.0f} ms against {usual:.0f} ms of the others, for the "
-        f"device had {foreign:.0f} ms of work from before the recording to do."
-    )
-    return rest, [note]
+    return rest, [f"Step {first.index} is left out: it took {ms(first.ms)} against {ms(usual)} of the others{because}."]
+
+
+def _why_unlike(first_ms: float, usual_ms: float, foreign_ms: float) -> str:
+    """Why a first step says nothing of the others; "" where it does."""
+    longer = first_ms >= UNUSUAL * usual_ms and foreign_ms >= FOREIGN * first_ms
+    if longer or foreign_ms >= MUCH_FOREIGN * first_ms:
+        return f", for the device had {ms(foreign_ms)} of work from before the recording to do"
+    return ", which is starting up" if first_ms > START_UP * usual_ms else ""
 
 
 def in_common(turns: Sequence[Turns]) -> list[Turns]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.device_exclusive import COMMUNICATION, COMPUTE, COPY, Pieces, measure_between
+from longpole.analysis.device_exclusive import COMMUNICATION, COMPUTE, COPY, CUSTOM, Pieces, measure_between
 from longpole.analysis.intervals import Intervals, subtract, union
 from longpole.analysis.study import Share, Timeline
 
@@ -18,7 +18,7 @@ def timelines(pieces: Pieces, windows: Sequence[tuple[int, int]]) -> list[Timeli
     """What `longpole.analysis.timeline.timeline` says of each window, ns."""
     if not windows:
         return []
-    compute, communication = _union(pieces, COMPUTE), _union(pieces, COMMUNICATION)
+    compute, communication = _union(pieces, COMPUTE, CUSTOM), _union(pieces, COMMUNICATION)
     sets = {
         "busy": union(pieces.start_ns, pieces.end_ns),
         "compute": compute,
@@ -39,8 +39,8 @@ def timelines(pieces: Pieces, windows: Sequence[tuple[int, int]]) -> list[Timeli
     ]
 
 
-def _union(pieces: Pieces, precedence: int) -> Intervals:
-    mine = pieces.precedence == precedence
+def _union(pieces: Pieces, *precedences: int) -> Intervals:
+    mine = np.isin(pieces.precedence, precedences)
     return union(pieces.start_ns[mine], pieces.end_ns[mine])
 
 
