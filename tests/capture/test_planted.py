@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from longpole.analysis.study import Study
 
 PLANTED = Path(__file__).resolve().parents[1] / "planted"
-DELAY_MS = "8"  # far more than anything else in the step
+DELAY_MS = "20"  # far more than anything else in the step, on a busy machine too
 WAIT = "time.sleep(delay.sleep_s)"
 
 

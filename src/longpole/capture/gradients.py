@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten
 
 from longpole.capture import internals
 from longpole.capture.interpreter import frame_at
+from longpole.capture.modules import CALL_WIDTH
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Role
 
@@ -163,9 +164,10 @@ class GradientMode(TorchDispatchMode):
 
     def _call_began(self, sequence: int) -> int:
         """The first node of the innermost module call that made this one; itself outside of any."""
-        for _, _, _, first, last in self._modules.calls:  # inner calls end first
-            if first <= sequence < last:
-                return first
+        calls = self._modules.calls
+        for at in range(CALL_WIDTH, len(calls) + 1, CALL_WIDTH):  # inner calls end first
+            if calls[at - 2] <= sequence < calls[at - 1]:
+                return calls[at - 2]
         return sequence
 
     def _count(self, node: Any, name: str) -> int:

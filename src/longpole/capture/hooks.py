@@ -38,6 +38,7 @@ class PhaseHooks:
         self._patches = Patches()
         self._handles: list[Any] = []
         self._running: dict[int, _Running] = {}  # optimizers inside `step`
+        self.before_backward: Callable[[str, tuple[Any, ...], dict[str, Any]], None] | None = None
 
     def start(self) -> None:
         self._patches.set(torch.autograd, "backward", self._backward(torch.autograd.backward))
@@ -87,6 +88,8 @@ class PhaseHooks:
         timed = self.log.timed(function, Phase.BACKWARD)
 
         def longpole_backward(*args: Any, **kwargs: Any) -> Any:
+            if self.before_backward is not None and not self.log.is_other_thread():
+                self.before_backward(function.__name__, args, kwargs)
             result = timed(*args, **kwargs)
             if not self.log.is_other_thread():
                 self._went_back(self.log.clock())

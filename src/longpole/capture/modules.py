@@ -8,6 +8,7 @@ everything back. Outside deep steps only the classes that are called from outsid
 from __future__ import annotations
 
 import gc
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from longpole.capture.marks import MarkLog
 
-# id of the module, entered at, left at, sequence number on entering, on leaving
-Call = tuple[int, int, int, int, int]
+# Numbers of one call: id of the module, entered at, left at, sequence number on entering, on leaving.
+CALL_WIDTH = 5
 
 
 class ModuleMarks:
@@ -40,7 +41,7 @@ class ModuleMarks:
         self.roots: dict[int, nn.Module] = {}
         self.trained: set[int] = set()  # ids of roots that were called with gradients
         self.batch_size: int | None = None  # first dimension of the first tensor given to a root
-        self.calls: list[Call] = []
+        self.calls = array("q")  # CALL_WIDTH numbers a call; tuples would set off the garbage collector
         self.stack: list[int] = []  # ids of the modules that are running, while layers are marked
         self._patches = Patches()
         self._inside = False
@@ -119,7 +120,7 @@ class ModuleMarks:
             try:
                 return function(module, *args, **kwargs)
             finally:
-                calls.append((id(module), start, clock(), first, sequence_number()))
+                calls.extend((id(module), start, clock(), first, sequence_number()))
                 del stack[depth:]  # no pop: a step that ends inside of a module has emptied it
 
         return longpole_call
@@ -136,12 +137,13 @@ class ModuleMarks:
         finally:
             if round_ == self._round:  # else the step ended in there, and other marks are in place, or none
                 nn.Module.__call__ = here
-            self.calls.append((id(module), start, self.log.clock(), first, sequence_number()))
+            self.calls.extend((id(module), start, self.log.clock(), first, sequence_number()))
             del self.stack[depth:]
 
-    def take_calls(self) -> list[Call]:
+    def take_calls(self) -> array[int]:
+        """The calls since the last time. The array stays the same one: the marks that are in place hold it."""
         calls = self.calls[:]
-        self.calls.clear()
+        del self.calls[:]
         return calls
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from longpole.capture.frames import describe
 from longpole.capture.marks import MARK_WIDTH
+from longpole.capture.modules import CALL_WIDTH
 from longpole.trace.build import Piece, events_piece
 from longpole.trace.kinds import Kind, NoGrad, Phase, label
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from longpole.capture.gradients import GradientRow
     from longpole.capture.loop import LoopFinder
-    from longpole.capture.modules import Call, LayerTable, ModuleMarks
+    from longpole.capture.modules import LayerTable, ModuleMarks
     from longpole.capture.sampler import Sample
     from longpole.trace.build import TraceBuilder
 
@@ -43,12 +44,12 @@ def mark_piece(marks: array[int], builder: TraceBuilder, lane: int, modules: Mod
     )
 
 
-def call_piece(calls: Sequence[Call], builder: TraceBuilder, lane: int, layers: LayerTable) -> Piece:
+def call_piece(calls: array[int], builder: TraceBuilder, lane: int, layers: LayerTable) -> Piece:
     """Rows of kind LAYER, on the training thread's lane."""
     if not calls:
         return events_piece({})
-    start, end, first, last = np.array([call[1:] for call in calls], dtype=np.int64).T
-    rows = [layers.row_of(call[0]) for call in calls]
+    modules, start, end, first, last = np.array(calls, dtype=np.int64).reshape(-1, CALL_WIDTH).T
+    rows = [layers.row_of(module) for module in modules.tolist()]
     return events_piece(
         {
             "start_ns": start,

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from torch.optim.optimizer import Optimizer
 
-    from longpole.capture.modules import Call
     from longpole.trace.store import TraceWriter
 
 BACKWARDS_WITHOUT_OPTIMIZER = 20  # then the update is the script's own code, and backward is the rhythm
@@ -86,7 +85,7 @@ class Recorder:
         self._most_marks = MOST_DEEP_MARKS  # numbers in the log of a deep step before it is given up
         self._steps: list[StepWindow] = []  # these three wait for a moment between deeper steps
         self._marks = array("q")
-        self._calls: list[Call] = []
+        self._calls = array("q")
 
     # -- life ---------------------------------------------------------------------------------------------
 
@@ -250,7 +249,7 @@ class Recorder:
         self._layers.find(self._modules.roots.values())
         self.builder.layers = self._layers.layers
         steps, marks, calls = self._steps, self._marks, self._calls
-        self._steps, self._marks, self._calls = [], array("q"), []
+        self._steps, self._marks, self._calls = [], array("q"), array("q")
         self.builder.add(mark_piece(marks, self.builder, self._lane, self._modules))
         self.builder.add(call_piece(calls, self.builder, self._lane, self._layers))
         self.builder.steps.extend(steps)
