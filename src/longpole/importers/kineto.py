@@ -11,9 +11,9 @@ import numpy as np
 
 from longpole.errors import LongpoleError
 from longpole.importers.json_events import Decoders, Outside, event_lists
-from longpole.importers.kineto_columns import SpanColumns
+from longpole.importers.kineto_columns import SpanColumns, column_of
 from longpole.importers.kineto_event import Event, ExactEvent, event_from_text
-from longpole.importers.kineto_kinds import LAUNCH_FLOWS, lane_sort
+from longpole.importers.kineto_kinds import lane_sort
 from longpole.importers.kineto_marks import Marks
 from longpole.importers.launches import launches, sequence_from_arrows
 from longpole.importers.run_info import run_info
@@ -68,7 +68,7 @@ class Reading:
 
     def __init__(self, *, exact: bool = False) -> None:
         self.exact = exact
-        self.seen = 0
+        self.seen = False  # anything that is an event
         self.dropped = 0
         self.spans = SpanColumns()
         self.marks = Marks(self.spans.lanes)
@@ -76,7 +76,7 @@ class Reading:
 
     def many(self, text: bytes | memoryview) -> Sequence[Event]:
         events = self._list.decode(text)
-        if not self.exact and loses_digits(np.array([event.ts for event in events], dtype=np.float64)):
+        if not self.exact and loses_digits(column_of(events, "ts", np.float64)):
             self.exact = True
             self._list = msgspec.json.Decoder(list[ExactEvent])
             return self._list.decode(text)
@@ -88,13 +88,12 @@ class Reading:
         return event
 
     def add(self, events: Sequence[Event]) -> None:
-        self.seen += sum(1 for event in events if event.ph)
         spans = [event for event in events if event.ph == "X"]
-        if self.marks.launch_flows is None:
-            others = [event for event in events if event.ph != "X" and event.cat not in LAUNCH_FLOWS]
-        else:
+        if len(spans) < len(events):
             others = [event for event in events if event.ph != "X"]
-        spans += self.marks.add(others)
+            self.seen = self.seen or any(event.ph for event in others)
+            spans += self.marks.add(others)
+        self.seen = self.seen or bool(spans)
         if spans:
             self.spans.add(spans)
             self._forget_launch_arrows()

@@ -11,7 +11,7 @@ import numpy as np
 
 from longpole.importers.codes import LaneCodes, Names
 from longpole.importers.data_types import element_bytes
-from longpole.importers.kineto_event import Args, Event, ExactEvent
+from longpole.importers.kineto_event import NO_JSON, Args, Event, ExactEvent
 from longpole.importers.kineto_kinds import (
     COLLECTIVE_ANNOTATIONS,
     COLLECTIVE_OPS,
@@ -74,8 +74,8 @@ class SpanColumns:
 
     def add(self, spans: Sequence[Event]) -> None:
         """Appends rows; spans of unusable time or of no interest are left out and counted."""
-        start, usable = _starts(spans)
-        duration, long_enough = to_ns(_column(spans, "dur", np.float64))
+        start, usable = starts_of(spans)
+        duration, long_enough = to_ns(column_of(spans, "dur", np.float64))
         kind = self._kinds_of(spans)
         usable &= long_enough & (start.astype(np.float64) + duration < 9.2e18)
         self.counts.unusable += int(np.count_nonzero(~usable & (kind != SKIP)))
@@ -89,19 +89,17 @@ class SpanColumns:
     def _append(self, spans: Sequence[Event], columns: dict[str, NDArray[Any]]) -> None:
         count = len(spans)
         kind = columns["kind"]
-        args = [span.args for span in spans]
-        columns["name"] = np.fromiter(map(self.names.__getitem__, [span.name for span in spans]), np.int32, count)
-        keys = [(span.pid, span.tid) for span in spans]
+        args = list(map(attrgetter("args"), spans))
+        columns["name"] = np.fromiter(map(self.names.__getitem__, map(attrgetter("name"), spans)), np.int32, count)
+        keys = map(attrgetter("pid", "tid"), spans)
         columns["lane"] = np.fromiter(map(self.lanes.__getitem__, keys), np.int32, count)
-        columns["correlation"] = _integers(args, "correlation")
-        columns["external"] = _either(_integers(args, "external"), args, "external_old")
+        columns["correlation"] = integers(args, "correlation")
+        columns["external"] = _either(integers(args, "external"), args, "external_old")
         self._mark_collectives(kind, columns["name"])
         on_host = np.flatnonzero((kind == Kind.OP) | (kind == Kind.COLLECTIVE) | (kind == Kind.ANNOTATION))
         self._append_op_args([args[row] for row in on_host.tolist()], on_host, columns)
         copies = np.flatnonzero((kind == Kind.MEMCPY) | (kind == Kind.MEMSET))
-        columns["bytes_moved"] = _scattered(
-            copies, _integers([args[r] for r in copies.tolist()], "bytes_copied"), count
-        )
+        columns["bytes_moved"] = _scattered(copies, integers([args[r] for r in copies.tolist()], "bytes_copied"), count)
         self._add_collectives(args, columns["bytes_moved"])
         for row in np.flatnonzero(kind == Kind.SYNC).tolist():
             if args[row].awaited_record > -2:
@@ -113,18 +111,28 @@ class SpanColumns:
     def _append_op_args(self, args: list[Args], rows: NDArray[np.intp], columns: dict[str, NDArray[Any]]) -> None:
         count = len(columns["name"])
         for name in ("sequence", "forward_thread"):
-            columns[name] = _scattered(rows, _integers(args, name), count)
+            columns[name] = _scattered(rows, integers(args, name), count)
         columns["forward_thread"][np.abs(columns["forward_thread"]) >= 2**31] = -1
-        dims = [bytes(a.dims) or bytes(a.dims_old) for a in args]
-        types = [bytes(a.types) for a in args]
-        stacks = [a.module or a.call_stack for a in args]
-        columns["shapes"] = _scattered(rows, self._json(dims), count)
-        columns["dtypes"] = _scattered(rows, self._json(types), count)
-        known = [self.names[text] if text else -1 for text in stacks]
-        columns["stack"] = _scattered(rows, np.array(known, dtype=np.int32), count)
+        columns["shapes"] = _scattered(rows, self._json(args, "dims", "dims_old"), count)
+        columns["dtypes"] = _scattered(rows, self._json(args, "types"), count)
+        columns["stack"] = _scattered(rows, self._stacks(args), count)
 
-    def _json(self, texts: list[bytes]) -> NDArray[np.int32]:
+    def _stacks(self, args: list[Args]) -> NDArray[np.int32]:
+        first, second = _texts(args, "module"), _texts(args, "call_stack")
+        if first is None and second is None:
+            return np.full(len(args), -1, dtype=np.int32)
+        nothing = [""] * len(args)
+        texts = [one or other for one, other in zip(first or nothing, second or nothing, strict=True)]
+        return np.fromiter((self.names[text] if text else -1 for text in texts), np.int32, len(args))
+
+    def _json(self, args: list[Args], *fields: str) -> NDArray[np.int32]:
         """Rows of Trace.strings of JSON texts, made compact: layouts differ, shapes do not."""
+        found = [raws for name in fields if (raws := _raws(args, name)) is not None]
+        if not found:
+            return np.full(len(args), -1, dtype=np.int32)
+        texts = list(map(bytes, found[0]))
+        if len(found) > 1:
+            texts = [one or bytes(other) for one, other in zip(texts, found[1], strict=True)]
         known = self._shapes
         for text in dict.fromkeys(texts):  # not a set: the order of strings must not change from run to run
             if text not in known:
@@ -132,7 +140,7 @@ class SpanColumns:
         return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
 
     def _kinds_of(self, spans: Sequence[Event]) -> NDArray[np.uint8]:
-        words = [span.cat for span in spans]
+        words = list(map(attrgetter("cat"), spans))
         for word in set(words).difference(self._kinds):
             plain = word.lower()
             known = KINDS.get(plain, Kind.OTHER)
@@ -165,6 +173,8 @@ class SpanColumns:
             kind[host[np.isin(name[host], marked)]] = Kind.COLLECTIVE
 
     def _add_collectives(self, args: list[Args], bytes_moved: NDArray[np.int64]) -> None:
+        if _texts(args, "collective") is None:
+            return
         for index, given in enumerate(args):
             if given.collective:
                 size = message_bytes(given)
@@ -204,20 +214,31 @@ def message_bytes(args: Args) -> int:
     return elements * size if elements >= 0 and size is not None and elements < 2**58 else -1
 
 
-def _starts(spans: Sequence[Event]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def starts_of(spans: Sequence[Event]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     if spans and isinstance(spans[0], ExactEvent):
         return digits_to_ns([bytes(span.ts) for span in spans])  # pyright: ignore[reportArgumentType]
-    return to_ns(_column(spans, "ts", np.float64))
+    return to_ns(column_of(spans, "ts", np.float64))
 
 
-def _column(items: Sequence[Any], name: str, dtype: type[Any]) -> NDArray[Any]:
+def column_of(items: Sequence[Any], name: str, dtype: type[Any]) -> NDArray[Any]:
     return np.fromiter(map(attrgetter(name), items), dtype, len(items))
 
 
-def _integers(args: Sequence[Args], name: str) -> NDArray[np.int64]:
+def _texts(args: Sequence[Args], name: str) -> list[str] | None:
+    """An argument of every event; None where all lack it, which is told quickly."""
+    found: list[str] = list(map(attrgetter(name), args))
+    return found if any(found) else None
+
+
+def _raws(args: Sequence[Args], name: str) -> list[msgspec.Raw] | None:
+    found: list[msgspec.Raw] = list(map(attrgetter(name), args))
+    return found if found.count(NO_JSON) < len(found) else None
+
+
+def integers(args: Sequence[Args], name: str) -> NDArray[np.int64]:
     """A column of the arguments; a number beyond int64 is as good as none."""
     try:
-        return _column(args, name, np.int64)
+        return column_of(args, name, np.int64)
     except OverflowError:
         values: Iterable[int] = (getattr(item, name) for item in args)
         return np.array([v if -(2**63) <= v < 2**63 else -1 for v in values], dtype=np.int64)
@@ -226,7 +247,7 @@ def _integers(args: Sequence[Args], name: str) -> NDArray[np.int64]:
 def _either(first: NDArray[np.int64], args: Sequence[Args], name: str) -> NDArray[np.int64]:
     missing = np.flatnonzero(first < 0)
     if len(missing):
-        first[missing] = _integers([args[index] for index in missing.tolist()], name)
+        first[missing] = integers([args[index] for index in missing.tolist()], name)
     return first
 
 

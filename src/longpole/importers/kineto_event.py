@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 INT64_MAX = 2**63 - 1
+NO_JSON = msgspec.Raw(b"")  # one object for every absent text: told by identity, quickly
 
 
 class Args(msgspec.Struct, frozen=True, gc=False):
@@ -23,9 +24,9 @@ class Args(msgspec.Struct, frozen=True, gc=False):
     external_old: int = msgspec.field(name="external id", default=-1)
     sequence: int = msgspec.field(name="Sequence number", default=-1)
     forward_thread: int = msgspec.field(name="Fwd thread id", default=-1)
-    dims: msgspec.Raw = msgspec.field(name="Input Dims", default=msgspec.Raw(b""))
-    dims_old: msgspec.Raw = msgspec.field(name="Input dims", default=msgspec.Raw(b""))
-    types: msgspec.Raw = msgspec.field(name="Input type", default=msgspec.Raw(b""))
+    dims: msgspec.Raw = msgspec.field(name="Input Dims", default=NO_JSON)
+    dims_old: msgspec.Raw = msgspec.field(name="Input dims", default=NO_JSON)
+    types: msgspec.Raw = msgspec.field(name="Input type", default=NO_JSON)
     call_stack: str = msgspec.field(name="Call stack", default="")
     module: str = msgspec.field(name="Module Hierarchy", default="")
     awaited_record: int = msgspec.field(name="wait_on_cuda_event_record_corr_id", default=-2)

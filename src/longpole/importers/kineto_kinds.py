@@ -51,7 +51,7 @@ KINDS: Mapping[str, Kind] = {
 SPAN_OF_WHOLE_TRACE = ("trace", "spans")  # not an event of the run
 # The exporter in Python (torch.autograd.profiler, without Kineto) writes no category, but this process.
 PROCESS_KINDS: Mapping[str, Kind] = {"CPU functions": Kind.OP, "CUDA functions": Kind.KERNEL}
-LAUNCH_FLOWS = ("ac2g", "async_cpu_to_gpu", "async_gpu", "async", "cpu_to_cuda", "cpu_to_gpu")
+LAUNCH_FLOWS = frozenset(("ac2g", "async_cpu_to_gpu", "async_gpu", "async", "cpu_to_cuda", "cpu_to_gpu"))
 GRADIENT_FLOWS = ("fwdbwd", "forward_backward")
 COLLECTIVE_OPS = ("record_param_comms",)
 COLLECTIVE_ANNOTATIONS = ("nccl:", "rccl:", "gloo:", "mpi:", "ucc:", "xccl:", "hccl:", "c10d::")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from longpole.importers.codes import plain_identity
+from longpole.importers.kineto_columns import integers, starts_of
 from longpole.importers.kineto_event import Event, ExactEvent
 from longpole.importers.kineto_kinds import GRADIENT_FLOWS, LAUNCH_FLOWS
 from longpole.importers.timestamps import digits_to_ns
@@ -46,7 +48,7 @@ class Marks:
     lanes: LaneCodes
     launch_flows: Flows | None = field(default_factory=Flows)  # None once correlation ids are known to do
     gradient_flows: Flows = field(default_factory=Flows)
-    memory: list[tuple[int, int, int, int]] = field(default_factory=list)  # (ns, bytes, device, total)
+    memory: list[NDArray[np.int64]] = field(default_factory=list)  # each 4 rows: ns, bytes, device, total allocated
     process_names: dict[Identity, str] = field(default_factory=dict)
     thread_names: dict[int, str] = field(default_factory=dict)  # by lane
     open_spans: dict[int, list[Event]] = field(default_factory=dict)  # by lane: begun and not yet ended
@@ -55,17 +57,22 @@ class Marks:
     def add(self, events: Iterable[Event]) -> list[Event]:
         """Takes events that are no spans; returns spans made of begins and ends."""
         spans: list[Event] = []
+        memory: list[Event] = []
+        dropped = LAUNCH_FLOWS if self.launch_flows is None else frozenset[str]()
         for event in events:
+            if event.cat in dropped:
+                continue
             phase = event.ph
             if phase in ("s", "f"):
                 self._add_flow(event)
             elif phase in ("i", "I"):
                 if event.name == MEMORY:
-                    self._add_memory(event)
+                    memory.append(event)
             elif phase == "M":
                 self._add_name(event)
             elif phase in ("B", "E"):
                 self._add_half(event, spans)
+        self._add_memory(memory)
         return spans
 
     def _add_flow(self, event: Event) -> None:
@@ -74,10 +81,15 @@ class Marks:
         if flows is not None:
             flows.add(event, self.lanes[event.pid, event.tid], time_of(event))
 
-    def _add_memory(self, event: Event) -> None:
-        args = event.args
-        device = -1 if args.device_type <= HOST_DEVICE_TYPE else args.device_id
-        self.memory.append((time_of(event), args.memory_bytes, device, args.total_allocated))
+    def _add_memory(self, events: list[Event]) -> None:
+        if not events:
+            return
+        times, usable = starts_of(events)
+        args = list(map(attrgetter("args"), events))
+        fields = ("memory_bytes", "device_type", "device_id", "total_allocated")
+        size, sort, device, total = (integers(args, name) for name in fields)
+        device[sort <= HOST_DEVICE_TYPE] = -1
+        self.memory.append(np.stack([np.where(usable, times, 0), size, device, total]))
 
     def _add_name(self, event: Event) -> None:
         if event.name == "process_name":
@@ -97,9 +109,9 @@ class Marks:
             self.unmatched += 1
 
     def memory_events(self) -> MemoryEvents:
-        table = np.array([_within_int64(row) for row in self.memory], dtype=np.int64).reshape(-1, 4)
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        return MemoryEvents(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].astype(np.int32), table[:, 3].copy())
+        table = np.concatenate([np.empty((4, 0), dtype=np.int64), *self.memory], axis=1)
+        time, size, device, total = table[:, np.argsort(table[0], kind="stable")]
+        return MemoryEvents(time, size, device.astype(np.int32), total)
 
 
 def _kept(event: Event) -> Event:
@@ -111,10 +123,6 @@ def _kept(event: Event) -> Event:
     if isinstance(event, ExactEvent):
         event.ts = event.ts.copy()
     return event
-
-
-def _within_int64(row: tuple[int, int, int, int]) -> tuple[int, ...]:
-    return tuple(value if abs(value) < 2**63 else -1 for value in row)
 
 
 def time_of(event: Event) -> int:
