@@ -32,7 +32,6 @@ class Figures(msgspec.Struct):
     phases_ms: dict[str, float]
     classes_ms: dict[str, float] = {}
     classes_flops: dict[str, float] = {}
-    forward_flops: float | None = None
     input_grad_ms: float | None = None
     weight_grad_ms: float | None = None
     samples_per_s: float | None = None
@@ -81,7 +80,7 @@ class Row(msgspec.Struct):
     classes: dict[str, Estimate] = {}  # shares of the step
     products_share: Estimate | None = None  # matmul, convolution, attention, recurrent
     products_flops_share: float | None = None
-    forward_flops: float | None = None
+    flops: float | None = None  # of a step
     pole: str = ""
     pole_share: float | None = None
     bound: dict[str, float] | None = None  # shares

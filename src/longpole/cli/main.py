@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "compare": ("longpole.cli.compare", "Compare two runs or traces; exit 1 on a slowdown beyond noise."),
     "machine": ("longpole.cli.machine", "Measure what this machine can do."),
     "ops": ("longpole.cli.ops", "Benchmark operations: all of DeepBench, and what networks need now."),
+    "survey": ("longpole.cli.survey", "Measure reference networks side by side."),
     "view": ("longpole.cli.view", "Show a report or a trace in the browser."),
 }
 

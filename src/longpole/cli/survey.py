@@ -1,0 +1,141 @@
+"""`longpole survey`: the same measurement on the networks that people train, side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from longpole.analysis.survey import Survey
+    from longpole.survey.catalogue import Network
+    from longpole.survey.survey import Plan
+
+_FOLDER = Path("longpole-runs") / "survey"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("networks", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every reference network.")
+@click.option("--list", "list_only", is_flag=True, help="List the networks and run nothing.")
+@click.option("--full", is_flag=True, help="As published, instead of what two cores do in seconds.")
+@click.option(
+    "--budget",
+    default=18.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="To measure one network, over all of its runs.",
+)
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Fresh processes for each.")
+@click.option("--threads", type=click.IntRange(1), help="Threads for torch; its own number where left out.")
+@click.option("--again", is_flag=True, help="Forget results kept from earlier; else they are used.")
+@click.option("-o", "--output", default=_FOLDER, show_default=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Keep results there.")  # fmt: skip
+@click.option("--json", "json_", metavar="FILE", help="Write the survey as JSON; - for stdout.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page that sorts by any column.")
+@click.option("--answers", type=click.Path(path_type=Path), metavar="FILE", help="Write the answers as Markdown.")
+@click.option("-q", "--quiet", is_flag=True, help="No table, no progress.")
+def command(**options: Any) -> None:
+    """Measure reference networks and compare where their steps go.
+
+    Each trains in fresh processes under `longpole run`. Results are kept: the same command goes on where it stopped.
+    """
+    from longpole.survey.catalogue import NETWORKS
+
+    if options["list_only"]:
+        click.echo("\n".join(f"{one.name:16} {one.family:12} {one.says}" for one in NETWORKS))
+        return
+    chosen = choose(options["networks"], everything=options["everything"])
+    _check_places(options)
+    found = _measure(chosen, options)
+    _write(found, options)
+    if all(row.failed for row in found.rows):
+        raise LongpoleError(f"no network could be measured; the first: {found.rows[0].failed}")
+
+
+def choose(names: Sequence[str], *, everything: bool) -> list[Network]:
+    """The networks asked for, each once, in the order of the list. Raises LongpoleError where none is, or unknown."""
+    from longpole.survey.catalogue import NETWORKS, find
+
+    if everything:
+        return list(NETWORKS)
+    if not names:
+        raise LongpoleError("which networks? longpole survey NAME... or --all; --list shows them")
+    wanted = {find(name).name for name in names}
+    return [one for one in NETWORKS if one.name in wanted]
+
+
+def _check_places(options: dict[str, Any]) -> None:
+    """A survey takes minutes: what cannot be written is found before."""
+    from longpole.cli.run_folder import check_writable
+
+    places = {name: options[name] for name in ("html", "answers")}
+    places["json"] = Path(options["json_"]) if options["json_"] not in (None, "-") else None
+    for name, place in places.items():
+        if place is not None:
+            check_writable(place, f"--{name}")
+
+
+def _measure(chosen: Sequence[Network], options: dict[str, Any]) -> Survey:
+    from longpole.survey.kept import forget
+    from longpole.survey.run_one import Asked
+    from longpole.survey.survey import Plan
+
+    size = "full" if options["full"] else "small"
+    asked = Asked(size, options["budget"] / options["runs"], options["threads"])
+    if options["again"]:
+        forget(options["output"], [one.name for one in chosen], size)
+    return _with_progress(Plan(chosen, asked, options["runs"], options["output"]), quiet=options["quiet"])
+
+
+def _with_progress(plan: Plan, *, quiet: bool) -> Survey:
+    from longpole.survey.survey import Progress, survey
+
+    if quiet:
+        return survey(plan)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("survey")
+
+        def tell(network: str, done: int, whole: int) -> None:
+            bar.update(task, description=network, completed=done, total=whole)
+
+        return survey(plan, Progress(tell))
+
+
+def _write(found: Survey, options: dict[str, Any]) -> None:
+    from longpole.cli.output import write_text
+
+    if not options["quiet"]:
+        _show(found)
+    if options["json_"] == "-":
+        sys.stdout.write(found.to_json().decode() + "\n")
+    elif options["json_"]:
+        write_text(Path(options["json_"]), found.to_json().decode() + "\n")
+
+
+def _show(found: Survey) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from longpole.report.figures import for_encoding
+    from longpole.report.survey_text import screen
+
+    console = Console(stderr=True)
+    for line in screen(found, min(max(console.width, 60), 140)):
+        shown = Text(end="")
+        for part, style in line:
+            shown.append(for_encoding(part, console.encoding), style or None)
+        shown.rstrip()
+        console.print(shown, soft_wrap=True, highlight=False)

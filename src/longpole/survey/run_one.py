@@ -1,0 +1,44 @@
+"""One run of one network: in a fresh process, through `longpole run`, as anybody's script is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longpole.errors import LongpoleError
+from longpole.survey.figures import figures_of
+from longpole.whatif.changes import Changes
+from longpole.whatif.rerun import Request, rerun
+
+if TYPE_CHECKING:
+    from longpole.analysis.survey import Figures
+
+TRAINED = 1_000_000  # steps that the script would train for: the window ends it long before
+STEPS = 30  # to time, at most
+WARMUP = 3
+START_S = 120.0  # to import torch, to make network and data, and for slow steps' opening
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How each run is to be made."""
+
+    size: str = "small"
+    budget_s: float = 6.0  # to measure, in one run
+    threads: int | None = None
+
+
+def run_one(network: str, asked: Asked) -> Figures:
+    """What one run of the network says. Raises LongpoleError, in one line, where it fails."""
+    window = ["--stop", "--steps", str(STEPS), "--warmup", str(WARMUP), "--budget", str(asked.budget_s)]
+    request = Request(
+        target=["-m", "longpole.survey.train", network, "--size", asked.size, "--steps", str(TRAINED)],
+        changes=Changes(threads=asked.threads),
+        options=window,
+        environment={} if asked.threads is None else {"OMP_NUM_THREADS": str(asked.threads)},
+        timeout_s=4 * asked.budget_s + START_S,
+    )
+    try:
+        return figures_of(rerun(request).study)
+    except ValueError as error:
+        raise LongpoleError(f"{network}: {error}") from error

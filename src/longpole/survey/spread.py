@@ -1,0 +1,84 @@
+"""Intervals from a few runs of each of many networks: each borrows what all say about how far runs differ.
+
+Three runs alone say little about their own spread. The variance of a network's runs is therefore taken together
+with the usual one, each weighted by its degrees of freedom (the moderated variance of Smyth 2004,
+doi:10.2202/1544-6115.1027). The usual one comes from the other networks of the survey where there are enough.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longpole.analysis.survey import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+# Quantile 0.975 of Student's t at 1, 2, 3 ... degrees of freedom.
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+LEAST_POOLED = 5  # degrees of freedom among other networks that make a usual variance
+PRIOR_WEIGHT = 4.0  # degrees of freedom that the usual variance counts for, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How far two runs usually differ: a variance, and the degrees of freedom it counts for."""
+
+    variance: float
+    freedom: float = PRIOR_WEIGHT
+
+
+# Of runs of 6 s on a machine of two cores that others used, by benchmarks/survey_stability.py.
+USUAL_LOGARITHM = Usual(0.05**2)  # of times and ratios
+USUAL_SHARE = Usual(0.01**2)  # of shares of the step
+
+
+def student(freedom: float) -> float:
+    """Quantile 0.975 of Student's t, within 0.5 % also between and beyond the rows of the table."""
+    if freedom < 1:
+        return math.inf
+    if freedom >= len(_T):
+        return 1.96 + 2.4 / freedom
+    at = int(freedom)
+    below, above = _T[at - 1], _T[min(at, len(_T) - 1)]
+    return below + (above - below) * (freedom - at)
+
+
+def pooled(groups: Iterable[Sequence[float]], otherwise: Usual) -> Usual:
+    """The usual variance of runs round their own network's mean; `otherwise` where too few networks say."""
+    squares, freedom = 0.0, 0
+    for values in groups:
+        if len(values) > 1:
+            squares += _squares(values)
+            freedom += len(values) - 1
+    return Usual(squares / freedom) if freedom >= LEAST_POOLED else otherwise
+
+
+def share(values: Sequence[float], usual: Usual = USUAL_SHARE) -> Estimate:
+    """The mean of shares with its interval, cut at 0 and 1."""
+    mean, half = _mean_and_half(values, usual)
+    return Estimate(mean, max(mean - half, 0.0), min(mean + half, 1.0))
+
+
+def ratio(values: Sequence[float], usual: Usual = USUAL_LOGARITHM) -> Estimate:
+    """The geometric mean of positive times or ratios with its interval."""
+    mean, half = _mean_and_half([math.log(value) for value in values], usual)
+    return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+
+
+def _mean_and_half(values: Sequence[float], usual: Usual) -> tuple[float, float]:
+    """The mean of n runs, and how far from it the mean of n others lies at most, 95 times of 100."""
+    count = len(values)
+    freedom = usual.freedom + count - 1
+    variance = (usual.freedom * usual.variance + _squares(values)) / freedom
+    return sum(values) / count, student(freedom) * math.sqrt(variance * 2 / count)
+
+
+def _squares(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return sum((value - mean) ** 2 for value in values)
