@@ -13,6 +13,7 @@ from longpole.analysis.hosttable import layer_times, op_class_times, op_times, t
 from longpole.analysis.ledger import PHASES, Ledger, make_ledger, with_inner_loss
 from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
 from longpole.analysis.segments import steps_at
+from longpole.analysis.serial_chain import serial_chain
 from longpole.analysis.statistics import mean_interval, median_interval
 from longpole.analysis.study import (
     Machine,
@@ -82,6 +83,7 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
         if ceilings is not None:
             found.bound_by = bound_shares(trace, attribution, times, bounds)
             found.machine = _machine(ceilings)
+    found.serial_chain = serial_chain(trace.graph, trace.layers, found.layers, found.phases)
     found.findings = findings_of(found)
     found.answers = answers_of(found)
     found.headline = headline_of(found)

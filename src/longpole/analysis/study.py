@@ -23,6 +23,7 @@ from longpole.analysis.memory_results import (
     SavedByLayer,
     SavedPart,
 )
+from longpole.analysis.serial_chain import SerialChain
 from longpole.errors import LongpoleError
 
 SCHEMA = "longpole.study"
@@ -291,6 +292,7 @@ class Study(msgspec.Struct):
     communication: list[CommunicationTime] = []  # of traces of devices; of each rank
     rank_report: RankReport | None = None  # of several ranks
     critical_path: CriticalPath | None = None  # of one step, the longest rank's where there are several
+    serial_chain: SerialChain | None = None  # None where no backward was seen on a step that divides gradients
 
     def __str__(self) -> str:
         return _Shown.by.text(self) if _Shown.by is not None else self.headline

@@ -25,6 +25,7 @@ from longpole.capture.modules import LayerTable, ModuleMarks
 from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
+from longpole.capture.serial_chain import GraphWatch
 from longpole.capture.turns import TurnFinder
 from longpole.trace.build import TraceBuilder
 from longpole.trace.kinds import Level, Phase
@@ -71,6 +72,7 @@ class Recorder:
         self._kineto = KinetoBlock()
         self._sampler: Sampler | None = None
         self._gradients: GradientMode | None = None
+        self._graph: GraphWatch | None = None
         self._active = False
         self._finished = False
         self._trainer = 0  # identity of the thread that trains
@@ -158,6 +160,7 @@ class Recorder:
 
     def _stop_gradients(self) -> None:
         mode, self._gradients = self._gradients, None
+        self._hooks.before_backward = None
         # A mode belongs to a thread; where that one is gone, so is the mode.
         if mode is not None and threading.get_ident() == self._trainer:
             mode.__exit__(None, None, None)
@@ -182,6 +185,8 @@ class Recorder:
         if id(optimizer) not in self._optimizers:
             self._optimizers[id(optimizer)] = type(optimizer).__name__
             self._guarded(lambda: self._optimizers.update({id(optimizer): optimizer_facts(optimizer)}))
+        if self._graph is not None:
+            self._graph.stepped()
         if self._turns.stepped(id(optimizer)):
             self._boundary(end_ns)
         if self.plan.in_window and not self._held:
@@ -285,6 +290,7 @@ class Recorder:
                 self._warn_once(f"Gradients were told apart in part only ({mode.failure}).")
             self._loop.note_graph(mode.graph_lines, mode.loss_lines)
             self._saved(mode)
+            self._keep_graph()
             self.builder.add(gradient_piece(mode.rows, self._first_sequence, self.builder))
         if self._kineto.running:
             self._read_ops()
@@ -338,7 +344,14 @@ class Recorder:
         weights = [p for module in self._modules.roots.values() for p in module.parameters()]
         self._modules.mark_layers()
         self._gradients = GradientMode(self._modules, weights, self._loop.codes()).__enter__()
+        self._graph = GraphWatch(self._modules)
+        self._hooks.before_backward = self._graph.before_backward
         return True
+
+    def _keep_graph(self) -> None:
+        watch, self._graph = self._graph, None
+        if watch is not None:
+            self.builder.graph = watch.graph(self._layers) or self.builder.graph
 
     def _saved(self, mode: GradientMode) -> None:
         self._layers.find(self._modules.roots.values())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longpole.trace.events import EventTable
+    from longpole.trace.graph import StepGraph
 
     Columns = Mapping[str, NDArray[Any]]
 
@@ -61,6 +62,7 @@ class TraceBuilder:
         self.layers: list[Layer] = []
         self.steps: list[StepWindow] = []
         self.saved_bytes: dict[int, int] = {}
+        self.graph: StepGraph | None = None
         self.info = RunInfo()
         self.pieces: list[Piece] = []
 
@@ -90,6 +92,7 @@ class TraceBuilder:
             samples=Samples(**_joined([p.samples for p in self.pieces], SAMPLE_COLUMNS)),
             gradients=GradientOps(**_joined([p.gradients for p in self.pieces], GRADIENT_COLUMNS)),
             saved_bytes=dict(self.saved_bytes),
+            graph=self.graph,
         )
 
 

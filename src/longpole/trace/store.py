@@ -23,6 +23,7 @@ import numpy as np
 from longpole.errors import LongpoleError
 from longpole.trace.build import EVENT_COLUMNS, GRADIENT_COLUMNS, SAMPLE_COLUMNS, Piece, TraceBuilder
 from longpole.trace.check import check_column, check_info, check_json, check_layers, check_saved, check_steps
+from longpole.trace.graph import StepGraph, check_graph
 from longpole.trace.trace import Lane, Layer, RunInfo, StepWindow
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     steps: list[StepWindow] = []
     info: RunInfo | None = None
     saved_bytes: dict[int, int] = {}
+    graph: StepGraph | None = None
     pieces: list[dict[str, dict[str, bytes]]] = []
 
 
@@ -60,6 +62,7 @@ class TraceWriter:
     def __init__(self, path: Path) -> None:
         self.failed: str | None = None
         self._builder_layers: list[Layer] = []
+        self._graph: StepGraph | None = None
         self._counts = {"strings": 0, "lanes": 0, "steps": 0, "pieces": 0}
         try:
             self._file: BinaryIO | None = path.open("wb")
@@ -98,9 +101,11 @@ class TraceWriter:
             steps=builder.steps[self._counts["steps"] :],
             info=builder.info,
             saved_bytes=dict(builder.saved_bytes),
+            graph=None if builder.graph is self._graph else builder.graph,
             pieces=[_encoded(piece) for piece in builder.pieces[self._counts["pieces"] :]],
         )
         self._builder_layers = list(builder.layers)
+        self._graph = builder.graph
         self._counts = {
             "strings": len(strings),
             "lanes": len(builder.lanes),
@@ -179,6 +184,7 @@ def dump(trace: Trace) -> bytes:
         steps=list(trace.steps),
         info=trace.info,
         saved_bytes=dict(trace.saved_bytes),
+        graph=trace.graph,
         pieces=[_encoded(Piece(events, samples, gradients))],
     )
     payload = _packed(record)
@@ -205,6 +211,7 @@ def _apply(builder: TraceBuilder, record: Record) -> None:
     check_layers(layers, len(builder.layers))
     check_steps(record.steps)
     check_saved(record.saved_bytes, len(layers))
+    check_graph(record.graph or builder.graph or StepGraph(), len(layers))
     check_info(record.info or builder.info)
     for text in record.strings:
         builder.intern(text)
@@ -214,6 +221,7 @@ def _apply(builder: TraceBuilder, record: Record) -> None:
     builder.lanes, builder.layers, builder.info = lanes, layers, record.info or builder.info
     builder.steps.extend(record.steps)
     builder.saved_bytes.update(record.saved_bytes)
+    builder.graph = record.graph or builder.graph
     builder.pieces.extend(pieces)
 
 

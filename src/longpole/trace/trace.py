@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longpole.trace.events import EventTable
+    from longpole.trace.graph import StepGraph
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -179,6 +180,7 @@ class Trace:
     memory: MemoryEvents = field(default_factory=_no_memory)
     collectives: Collectives = field(default_factory=_no_collectives)
     waits: EventWaits = field(default_factory=_no_waits)
+    graph: StepGraph | None = None  # of one step at Level.GRADIENTS
 
     def text(self, index: int) -> str:
         """The interned string, or "" for -1."""
