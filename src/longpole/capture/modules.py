@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from longpole.capture.internals import call_module, is_compiled, sequence_number
+from longpole.capture.internals import call_module, current_node, is_compiled, sequence_number
 from longpole.capture.patches import Patches
 from longpole.trace.kinds import Phase
 from longpole.trace.trace import Layer
@@ -74,8 +74,8 @@ class ModuleMarks:
         log, clock = self.log, self.log.clock
 
         def longpole_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or torch.compiler.is_compiling() or log.is_other_thread():
-                return function(module, *args, **kwargs)
+            if self._inside or torch.compiler.is_compiling() or log.is_other_thread() or current_node() is not None:
+                return function(module, *args, **kwargs)  # in backward: computed again, and no network of its own
             phase = self._enter_root(module, args, kwargs)
             detail = id(module) << 1 | (not module.training)
             start = clock()
@@ -110,7 +110,7 @@ class ModuleMarks:
         def longpole_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if is_compiling() or log.is_other_thread():
                 return function(module, *args, **kwargs)
-            if not stack and not self._inside:
+            if not stack and not self._inside and current_node() is None:
                 self.roots[id(module)] = module
             if is_compiled(module):
                 return self._call_compiled(function, module, args, kwargs)
