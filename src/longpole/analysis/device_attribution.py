@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.device_exclusive import COMMUNICATION, Pieces, device_pieces
+from longpole.analysis.device_exclusive import COMMUNICATION, CUSTOM, Pieces, device_pieces
 from longpole.analysis.device_launches import launched
 from longpole.analysis.device_layers import layer_map
 from longpole.analysis.device_phases import device_phases, host_phases
@@ -60,6 +60,8 @@ def attribute(trace: Trace) -> tuple[Pieces, Attribution]:
     where, texts = sites(trace)
     role, op_class = roles(trace, phase), op_classes(trace)
     op_class[communicating] = OpClass.COLLECTIVE
+    if has_device:  # what the framework's own kernels are called says more than the table of kinds of work
+        op_class[pieces.row[pieces.precedence == CUSTOM]] = OpClass.COLLECTIVE
     role[communicating] = Role.NONE
     layer.of[communicating] = -1  # a hook of the layer that was at work launched it
     return pieces, Attribution(

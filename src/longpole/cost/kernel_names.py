@@ -16,7 +16,8 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     (
         OpClass.COLLECTIVE,
         r"""^(nccl|rccl|mscclpp|ncclx|oneccl) nccl(Dev)?Kernel multimem_(all|one_shot|two_shot|reduce) all_?reduce
-        all_?gather reduce_?scatter two_shot_all one_shot_all deep_ep:: internode:: intranode:: nvshmem""",
+        all_?gather reduce_?scatter two_shot_all one_shot_all cross_device_reduce deep_ep:: internode:: intranode::
+        nvshmem""",
     ),
     (OpClass.DATA_MOVEMENT, r"^(Memcpy|Memset|memcpy|memset|copyBuffer|fillBuffer|__amd_rocclr_)"),
     # Fused by torch.compile: the prefix says what loop it is (template, reduction, points, list of tensors).
@@ -32,25 +33,27 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     (OpClass.COMPILED, r"^triton__"),
     (
         OpClass.ATTENTION,
-        r"""[Ff]lash_?(infer|mla|fwd|bwd|attn|attention) FlashAttn pytorch_flash \bflash:: fmha FMHA Fmha(Fwd|Bwd)
-        mem_eff AttentionKernel AttentionBackwardKernel attn_(fwd|bwd) bwd_(dk_dv|kernel_dk_dv|kernel_dq|preprocess)
-        paged_attention unified_attention _attention_kernel _sdpa_ rotary_embedding reshape_and_cache""",
+        r"""Batch(Decode|Prefill) Single(Decode|Prefill) PagedKV [Ff]lash_?(mla|fwd|bwd|attn|attention) FlashAttn pytorch_flash \bflash:: fmha FMHA Fmha(Fwd|Bwd)
+        mem_eff AttentionKernel AttentionBackwardKernel attn_(fwd|bwd) bwd_(dk_dv|kernel_dk_dv|kernel_dq|kernel_fuse|preprocess)
+        paged_attention unified_attention _attention_kernel sdpa sage_(fwd|attn) mha_fwd
+        kernel_mha compute_dot_do_o rotary_ [a-z]_rope store_kv_?cache reshape_and_cache""",
     ),
-    (OpClass.RECURRENT, r"RNN LSTM GRU lstm_cell gru_cell rnn_ persistRNN"),
+    (OpClass.RECURRENT, r"RNN LSTM GRU lstm_cell gru_cell rnn_ persistRNN selective_scan _chunk_(scan|state|cumsum)_"),
     (
         OpClass.OPTIMIZER,
-        r"""multi_tensor_apply FusedAdam fused_adam AdamFunctor SGDFunctor LAMBStage sgd_kernel adam_kernel
+        r"""multi_tensor_apply FusedAdam fused_adam adamw?_fused AdamFunctor SGDFunctor LAMBStage sgd_kernel adam_kernel
+        kOptimizer\d lamb_(kernel|update)
         non_finite_check amp_update_scale""",
     ),
     (
         OpClass.NORMALIZATION,
-        r"""batch_?norm BatchNorm \bbn_(fw|bw) layer_?norm LayerNorm rms_?norm RMSNorm RowwiseMoments group_?norm
-        GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeInternalGradients ComputeGradientFusedParams
+        r"""batch_?norm BatchNorm \bbn_(fw|bw) layer_?norm LayerNorm [Rr]ms_?[Nn]orm RMSNorm qk_?norm RowwiseMoments group_?norm
+        GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeBackwardFusedParams ComputeInternalGradients ComputeGradientFusedParams
         WelfordOps norm_(fwd|bwd)""",
     ),
     (
         OpClass.SOFTMAX_LOSS,
-        r"""soft_?max SoftMax Softmax nll_loss NLLCriterion cross_entropy ctc_loss mse_(kernel|backward) smooth_l1 huber
+        r"""soft_?max SoftMax Softmax nll_loss NLLCriterion entropy ctc_loss mse_(kernel|backward) smooth_l1 huber
         binary_cross_entropy kl_div MSECriterion MarginCriterion""",
     ),
     (
@@ -60,12 +63,12 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     ),
     (
         OpClass.POOLING,
-        r"""_pool Pool adaptive_average upsample grid_sampler roi_align roi_pool nms_kernel""",
+        r"""_pool Pool adaptive_average upsample grid_sampler roi_align roi_pool RoiAlign nms_(kernel|impl)""",
     ),
     (
         OpClass.CONVOLUTION,
         r"""conv(?!ert) Conv(?!ert) scudnn dgrad wgrad implicit_gemm _fprop_ winograd Winograd igemm_(fwd|bwd|wrw)
-        cask_cudnn im2col col2im Im2[Cc]ol Col2[Ii]m Im2d2Col fft2d_ xdlops_bwd_weight bwd_(data|weight) miopenSp3
+        cask_cudnn im2col col2im Im2[Cc]ol Col2[Ii]m Im2d2Col fft[12]d_ xdlops_bwd_weight bwd_(data|weight) miopenSp3
         Sp3Asm depthwise Depthwise cudnn_(infer|train)_\w*gemm cudnn::gemm:: _gcgemm_ computeOffsets cudnn::cnn
         flip_filter""",
     ),
@@ -76,9 +79,9 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
         float8_copy CatArray FillFunctor fill_kernel index(Select|Add|Copy|Fill) index_elementwise index_kernel
         index_put indexing_backward gather_kernel gather_backward scatter_gather scatter_kernel _scatter_
         vectorized_gather masked_(scatter|select|gather) flip_kernel roll_cuda arange range_cuda triu_tril
-        (reflection|replication|constant)_pad fbgemm_gpu:: permute_\w*kernel block_bucketize write_indices nonzero
+        (reflection|replication|constant)_pad fbgemm_gpu:: permute_\w*kernel block_bucketize write_indices kv_indices nonzero
         DeviceSelect DeviceCompactInit _copy_page_indices CopyKernel split_with_sizes chunk_cat linspace
-        repeat_interleave SubTensorOpWith unfold put_kernel take_kernel pad_kernel""",
+        repeat_interleave SubTensorOpWith recat_copy _copy_tensor moe_align_block jagged to_dense_ unfold put_kernel take_kernel pad_kernel""",
     ),
     (
         OpClass.RANDOM,
@@ -88,17 +91,17 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
         OpClass.MATMUL,
         r"""gemm GEMM Gemm gemv Cijk_ ^nvjet matmul _mm_kernel \bbmm_ cutlass::(device_)?[Kk]ernel [sS]plitK
         epilogue::impl::globalKernel cublas _tensorop_ magma_ dot_kernel trsm syrk getrf potrf cusolver moe::
-        fused_moe w8a8 hmma spmm csrmm cusparse ^(XXT|XTX|ba_plus_cAA)_kernel""",
+        fused_moe moe_stage w8a8 hmma spmm csrmm cusparse ^(XXT|XTX|ba_plus_cAA)_kernel""",
     ),
     (
         OpClass.REDUCTION,
-        r"""[Rr]educe gatherTopK topk TopK bitonic [Rr]adix_?[Ss]ort DeviceScan cub:: thrust::.*sort [Ss]ort scan_
+        r"""[Rr]educe moe_sum gatherTopK topk TopK bitonic [Rr]adix_?[Ss]ort DeviceScan cub:: thrust::.*sort [Ss]ort scan_
         cumsum kthvalue median argmax argmin (regular|vector|multi)_fft histogram mode_kernel unique norm_kernel""",
     ),
     (
         OpClass.ELEMENTWISE,
         r"""elementwise Elementwise pointwise Pointwise act_and_mul gelu silu relu sigmoid tanh add_kernel mul_kernel
-        threshold quantize fp8_quant quant_kernel tensorTensorOp Op[1-5]dTensor op_generic_tensor bias_add
+        threshold [Qq]uantize fp8_quant _quant(_|\b) swiglu gated_act cast_(to|back|and|transpose) tensorTensorOp Op[1-5]dTensor op_generic_tensor bias_add
         where_kernel masked_fill""",
     ),
 )
