@@ -33,8 +33,10 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     (OpClass.COMPILED, r"^triton__"),
     (
         OpClass.ATTENTION,
-        r"""Batch(Decode|Prefill) Single(Decode|Prefill) PagedKV [Ff]lash_?(mla|fwd|bwd|attn|attention) FlashAttn pytorch_flash \bflash:: fmha FMHA Fmha(Fwd|Bwd)
-        mem_eff AttentionKernel AttentionBackwardKernel attn_(fwd|bwd) bwd_(dk_dv|kernel_dk_dv|kernel_dq|kernel_fuse|preprocess)
+        r"""Batch(Decode|Prefill) Single(Decode|Prefill) PagedKV [Ff]lash_?(mla|fwd|bwd|attn|attention) FlashAttn
+        pytorch_flash \bflash:: fmha FMHA Fmha(Fwd|Bwd)
+        mem_eff AttentionKernel AttentionBackwardKernel attn_(fwd|bwd)
+        bwd_(dk_dv|kernel_dk_dv|kernel_dq|kernel_fuse|preprocess)
         paged_attention unified_attention _attention_kernel sdpa sage_(fwd|attn) mha_fwd
         kernel_mha compute_dot_do_o rotary_ [a-z]_rope store_kv_?cache reshape_and_cache""",
     ),
@@ -47,8 +49,10 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     ),
     (
         OpClass.NORMALIZATION,
-        r"""batch_?norm BatchNorm \bbn_(fw|bw) layer_?norm LayerNorm [Rr]ms_?[Nn]orm RMSNorm qk_?norm RowwiseMoments group_?norm
-        GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeBackwardFusedParams ComputeInternalGradients ComputeGradientFusedParams
+        r"""batch_?norm BatchNorm \bbn_(fw|bw) layer_?norm LayerNorm [Rr]ms_?[Nn]orm RMSNorm qk_?norm RowwiseMoments
+        group_?norm
+        GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeBackwardFusedParams ComputeInternalGradients
+        ComputeGradientFusedParams
         WelfordOps norm_(fwd|bwd)""",
     ),
     (
@@ -79,9 +83,11 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
         float8_copy CatArray FillFunctor fill_kernel index(Select|Add|Copy|Fill) index_elementwise index_kernel
         index_put indexing_backward gather_kernel gather_backward scatter_gather scatter_kernel _scatter_
         vectorized_gather masked_(scatter|select|gather) flip_kernel roll_cuda arange range_cuda triu_tril
-        (reflection|replication|constant)_pad fbgemm_gpu:: permute_\w*kernel block_bucketize write_indices kv_indices nonzero
+        (reflection|replication|constant)_pad fbgemm_gpu:: permute_\w*kernel block_bucketize write_indices kv_indices
+        nonzero
         DeviceSelect DeviceCompactInit _copy_page_indices CopyKernel split_with_sizes chunk_cat linspace
-        repeat_interleave SubTensorOpWith recat_copy _copy_tensor moe_align_block jagged to_dense_ unfold put_kernel take_kernel pad_kernel""",
+        repeat_interleave SubTensorOpWith recat_copy _copy_tensor moe_align_block jagged to_dense_ unfold put_kernel
+        take_kernel pad_kernel""",
     ),
     (
         OpClass.RANDOM,
@@ -95,13 +101,15 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     ),
     (
         OpClass.REDUCTION,
-        r"""[Rr]educe moe_sum gatherTopK topk TopK bitonic [Rr]adix_?[Ss]ort DeviceScan cub:: thrust::.*sort [Ss]ort scan_
+        r"""[Rr]educe moe_sum gatherTopK topk TopK bitonic [Rr]adix_?[Ss]ort DeviceScan cub:: thrust::.*sort [Ss]ort
+        scan_
         cumsum kthvalue median argmax argmin (regular|vector|multi)_fft histogram mode_kernel unique norm_kernel""",
     ),
     (
         OpClass.ELEMENTWISE,
         r"""elementwise Elementwise pointwise Pointwise act_and_mul gelu silu relu sigmoid tanh add_kernel mul_kernel
-        threshold [Qq]uantize fp8_quant _quant(_|\b) swiglu gated_act cast_(to|back|and|transpose) tensorTensorOp Op[1-5]dTensor op_generic_tensor bias_add
+        threshold [Qq]uantize fp8_quant _quant(_|\b) swiglu gated_act cast_(to|back|and|transpose) tensorTensorOp
+        Op[1-5]dTensor op_generic_tensor bias_add
         where_kernel masked_fill""",
     ),
 )
