@@ -16,6 +16,8 @@ from longpole.cli.run_folder import Places, check_writable, new_folder, of_rank
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from longpole.capture.session import Session
     from longpole.trace.trace import Trace
     from longpole.whatif.changes import Changes
@@ -62,6 +64,12 @@ def split(args: list[str], with_value: set[str]) -> tuple[list[str], Target | No
 @click.option("--perfetto", type=click.Path(path_type=Path), metavar="FILE", help="Write a trace for ui.perfetto.dev.")
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Keep longpole's own trace there.")
 @click.option("--no-save", is_flag=True, help="Keep no folder for this run.")
+@click.option(
+    "--checkpoint",
+    multiple=True,
+    metavar="LAYERS",
+    help="Compute these layers again in backward instead of keeping them: 'blocks.2-5', 'blocks.*'. May be repeated.",
+)
 @click.option("--layers", is_flag=True, help="Show the layers, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no report.")
 @click.pass_context
@@ -80,8 +88,9 @@ def command(ctx: click.Context, **options: Any) -> None:
             f"torch is not installed in {sys.executable}; run longpole with the Python that trains: "
             "python -m pip install longpole, then python -m longpole run ..."
         )
+    changes = _changes(options)
     places = choose_places(target, options)
-    leave(_measure(target, places, options))
+    leave(_measure(target, places, options, changes))
 
 
 def choose_places(target: Target, options: dict[str, Any]) -> Places:
@@ -131,23 +140,22 @@ def _folder(target: Target, output: Path | None, rank: int, *, save: bool) -> Pa
     return output
 
 
-def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome:
+def _measure(target: Target, places: Places, options: dict[str, Any], changes: Changes) -> Outcome:
     from longpole.capture.plan import WindowOptions
     from longpole.capture.session import Session
     from longpole.trace.trace import RunInfo
-    from longpole.whatif.changes import told
 
-    changes = told()
     problems: list[str] = []
+    unmet: list[Callable[[], str | None]] = []
     shown = target.name if not target.is_module else f"-m {target.name}"
-    info = RunInfo(script=shown, argv=tuple(target.args))
+    info = RunInfo(script=shown, argv=tuple(target.args), facts=_facts(changes))
     window = WindowOptions(options["steps"], options["warmup"], options["budget"], stop=options["stop"])
     session = Session(
         window,
         info,
         places.trace,
-        lambda trace: _report(trace, places, options, problems),
-        prepare=lambda: _apply(changes),
+        lambda trace: None if _not_made(unmet) else _report(trace, places, options, problems),
+        prepare=lambda: unmet.extend(_apply(changes)),
     )
     session.begin()
     outcome = run_target(target)
@@ -156,7 +164,11 @@ def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome
         return outcome
     if session.trace_problem:
         problems.append(session.trace_problem)
-    if not session.reported:
+    not_made = _not_made(unmet)
+    if not_made:
+        problems.append(not_made)
+        _remove_empty(places)
+    elif not session.reported:
         problems.append(nothing_measured(session))
         _remove_empty(places)
     for problem in problems:
@@ -166,11 +178,34 @@ def _measure(target: Target, places: Places, options: dict[str, Any]) -> Outcome
     return outcome
 
 
-def _apply(changes: Changes) -> None:
-    if changes.are_any:
-        from longpole.apply import apply
+def _changes(options: dict[str, Any]) -> Changes:
+    """Those that this process was told, and the user's. Raises LongpoleError where a layer's name is none."""
+    from msgspec.structs import replace
 
-        apply(changes)
+    from longpole.whatif.changes import told
+    from longpole.whatif.layer_names import parse_patterns
+
+    changes, names = told(), options["checkpoint"]
+    if not names:
+        return changes
+    return replace(changes, checkpoint=tuple(pattern.text for pattern in parse_patterns(names)))
+
+
+def _facts(changes: Changes) -> dict[str, str]:
+    return {"checkpoint": ", ".join(changes.checkpoint)} if changes.checkpoint else {}
+
+
+def _apply(changes: Changes) -> list[Callable[[], str | None]]:
+    if not changes.are_any:
+        return []
+    from longpole.apply import apply
+
+    return apply(changes)
+
+
+def _not_made(unmet: list[Callable[[], str | None]]) -> str | None:
+    """Why a change was not made: what was measured is then no answer, and is not shown."""
+    return next((reason for ask in unmet if (reason := ask()) is not None), None)
 
 
 def _report(trace: Trace, places: Places, options: dict[str, Any], problems: list[str]) -> None:
