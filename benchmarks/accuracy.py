@@ -99,6 +99,12 @@ def steps_seen(truth: dict[str, Any], case: Case, steps: int) -> list[float]:
     return found
 
 
+def frequency(study: dict[str, Any], case: Case) -> float:
+    """In what part of the measured steps the delay runs: two runs need not have measured equally many evaluations."""
+    measured = [sample["step"] for sample in study["step"]["samples"] if sample["kind"] == "measured"]
+    return statistics.fmean((step - case.late + 1) % case.every == 0 for step in measured)
+
+
 def wanted_ms(study: dict[str, Any], truth: dict[str, Any], case: Case) -> float:
     """The mean of the delay over the steps that the report's times are made of."""
     measured = [sample["step"] for sample in study["step"]["samples"] if sample["kind"] == "measured"]
@@ -123,6 +129,7 @@ def differences(script: str, rounds: int) -> dict[Case, list[tuple[float, float]
         (study, truth), (bare, none) = run(script, delayed=True), run(script, delayed=False)
         for case in cases:
             anyway = reported_ms(bare, case) - wanted_ms(bare, none, case)
+            anyway *= frequency(study, case) / frequency(bare, case)
             found[case].append((wanted_ms(study, truth, case), reported_ms(study, case) - anyway))
     return found
 

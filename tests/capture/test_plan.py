@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from longpole.capture.plan import (
     DEEP,
     ENOUGH_SAMPLES,
+    LEAST_SAMPLED,
     MOST_RECORDED,
     MOST_SAMPLED,
     OPENING,
@@ -42,9 +43,9 @@ def levels_of(
     raise AssertionError("the window never ended")
 
 
-def blocks_of_ops_as_one(levels: list[Level]) -> tuple[Level, ...]:
+def blocks_as_one(levels: list[Level]) -> tuple[Level, ...]:
     runs = [(level, len(list(run))) for level, run in itertools.groupby(levels)]
-    return tuple(level for level, length in runs for _ in range(1 if level == Level.OPS else length))
+    return tuple(level for level, length in runs for _ in range(1 if level in (Level.OPS, Level.SITES) else length))
 
 
 def counted(levels: list[Level]) -> dict[Level, int]:
@@ -54,7 +55,7 @@ def counted(levels: list[Level]) -> dict[Level, int]:
 def test_the_opening_comes_right_after_the_warm_up() -> None:
     levels = levels_of(WindowOptions(steps=20, warmup=5))
     assert levels[:5] == [Level.NONE] * 5
-    assert blocks_of_ops_as_one(levels[5:])[: len(OPENING)] == OPENING
+    assert blocks_as_one(levels[5:])[: len(OPENING)] == OPENING
 
 
 def test_as_many_steps_are_timed_as_were_asked_for() -> None:
@@ -62,7 +63,7 @@ def test_as_many_steps_are_timed_as_were_asked_for() -> None:
 
 
 def test_one_step_is_answered_with_the_whole_opening() -> None:
-    assert blocks_of_ops_as_one(levels_of(WindowOptions(steps=1, warmup=0))) == OPENING
+    assert blocks_as_one(levels_of(WindowOptions(steps=1, warmup=0))) == OPENING
 
 
 def test_a_deep_step_is_followed_by_another_or_by_one_that_is_not_measured() -> None:
@@ -80,7 +81,7 @@ def test_no_deeper_than_asked() -> None:
 def test_slow_steps_end_the_window_early_but_not_before_the_opening_is_done() -> None:
     levels = levels_of(WindowOptions(steps=20, warmup=5, budget_s=120), step_ns=12 * SECOND)
     assert levels[:2] == [Level.NONE] * 2, "two warm-up steps, since 15 % of the budget is 18 s"
-    assert blocks_of_ops_as_one(levels[2:]) == OPENING
+    assert blocks_as_one(levels[2:]) == OPENING
 
 
 def test_steps_so_slow_that_the_opening_would_take_twice_the_budget_are_cut() -> None:
@@ -118,6 +119,11 @@ def sampled_blocks(levels: list[Level]) -> list[int]:
 def test_short_steps_are_sampled_until_there_is_something_to_see() -> None:
     options = WindowOptions(steps=5, warmup=1)
     assert sampled_blocks(levels_of(options, step_ns=5 * MS, samples=ENOUGH_SAMPLES // 8))[0] == 8
+
+
+def test_a_few_long_steps_are_sampled_however_many_samples_one_has() -> None:
+    levels = levels_of(WindowOptions(steps=5, warmup=1), step_ns=SECOND, samples=10 * ENOUGH_SAMPLES)
+    assert sampled_blocks(levels)[0] == LEAST_SAMPLED, "short gaps in a long step are hit by few of its samples"
 
 
 def test_very_short_steps_are_sampled_for_a_limited_number() -> None:

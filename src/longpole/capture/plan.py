@@ -43,6 +43,7 @@ ROUND = (
 GRADIENT_ROUNDS = 3  # rounds that end with one more gradient step
 LEAST_WARMUP = 2
 ENOUGH_SAMPLES = 120  # of the sampling thread in a block of steps
+LEAST_SAMPLED = 3  # steps in such a block: one long step has samples enough, and few of them in its short gaps
 MOST_SAMPLED = 16  # steps in such a block
 SAMPLED_SHARE = 0.05  # of the budget, for such a block
 MOST_RECORDED = 8  # steps in the block whose ops are recorded
@@ -104,7 +105,8 @@ class Plan:
         self._block_steps += 1
         spent = self._block_ns / (self.options.budget_s * 1e9)
         if self._level == Level.SITES:
-            return spent <= SAMPLED_SHARE and samples < ENOUGH_SAMPLES and self._block_steps < MOST_SAMPLED
+            enough = samples >= ENOUGH_SAMPLES and self._block_steps >= LEAST_SAMPLED
+            return spent <= SAMPLED_SHARE and not enough and self._block_steps < MOST_SAMPLED
         return self._level == Level.OPS and spent <= RECORDED_SHARE and self._block_steps < MOST_RECORDED
 
     def _sequence(self) -> Iterator[Level]:
