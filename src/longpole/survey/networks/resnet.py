@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # (pixels, batch)
-PIXELS = {"tiny": (32, 2), "small": (96, 16), "full": (224, 32)}
+PIXELS = {"tiny": (32, 2), "small": (64, 8), "full": (224, 32)}
 CLASSES = 1000
 WIDTHS = (64, 128, 256, 512)
 
