@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "machine": ("longpole.cli.machine", "Measure what this machine can do."),
     "ops": ("longpole.cli.ops", "Benchmark operations: all of DeepBench, and what networks need now."),
     "survey": ("longpole.cli.survey", "Measure reference networks side by side."),
+    "converge": ("longpole.cli.converge", "Seconds to a target: seconds a step times steps, over seeds."),
+    "sweep": ("longpole.cli.sweep", "Vary a script's batch and threads: fixed and per-sample cost, serial and parallel."),
     "view": ("longpole.cli.view", "Show a report or a trace in the browser."),
 }
 
