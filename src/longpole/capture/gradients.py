@@ -1,13 +1,12 @@
 """Level 3: on a step of its own, a dispatch mode sees every op with its tensors.
 
 It tells which op of backward makes an input gradient and which a weight gradient (by what it reads and where
-its node leads), divides ops that make both by calling them once for each, and notes what is saved for
-backward. Results are those of the undivided call, so loss and gradients stay the same to the bit.
+its node leads), divides ops that make both by calling them once for each, and tells a watch of memory what each
+op reads and makes. Results are those of the undivided call, so loss and gradients stay the same to the bit.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +16,15 @@ from torch.utils._pytree import tree_flatten
 from longpole.capture import internals
 from longpole.capture.interpreter import frame_at
 from longpole.capture.modules import CALL_WIDTH
+from longpole.capture.saved_hooks import WatchingHooks, lifted, top_hooks
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import CodeType
 
+    from longpole.capture.memory import MemoryWatch
     from longpole.capture.modules import ModuleMarks
 
 # Ops that make several gradients at once and say which by their last argument, `output_mask`.
@@ -66,38 +67,43 @@ class GradientRow:
 
 
 class GradientMode(TorchDispatchMode):
-    """Active for one step. `rows`, `saved`, `graph_lines` and `loss_lines` are what it found."""
+    """Active for one step. `rows`, `graph_lines` and `loss_lines` are what it found, `memory` what it was given."""
 
-    def __init__(self, modules: ModuleMarks, weights: Iterable[torch.Tensor], loop_codes: set[CodeType]) -> None:
+    def __init__(
+        self,
+        modules: ModuleMarks,
+        weights: Iterable[torch.Tensor],
+        loop_codes: set[CodeType],
+        memory: MemoryWatch | None = None,
+    ) -> None:
         super().__init__()
         self.rows: list[GradientRow] = []
-        self.saved: dict[int, dict[int, int]] = {}  # id of the module -> storage -> bytes
+        self.memory = memory
         self.graph_lines: set[tuple[CodeType, int]] = set()
         self.loss_lines: set[tuple[CodeType, int]] = set()
         self.failure: str | None = None
         self._modules = modules
         self._weights = {_storage(weight) for weight in weights}
         self._loop_codes = loop_codes
+        self._hooks: WatchingHooks | None = None
         self._ordinals: dict[tuple[int, str], int] = {}
         self._node = 0
         self._sequence = internals.sequence_number()
 
     def __enter__(self) -> GradientMode:
         super().__enter__()
-        internals.push_saved_hooks(self._pack, _same)
+        if self.memory is not None:
+            self._hooks = WatchingHooks(self.memory.saved)
+            self._hooks.start()
         return self
 
     def __exit__(self, *details: Any) -> None:
         """Out from below whatever the script has put on top since."""
-        with _lifted(_top_hooks, self._is_my_hooks, _pop_hooks, _push_hooks) as found:
-            if found:
-                _pop_hooks()
-        with _lifted(_top_mode, lambda mode: mode is self, internals.pop_mode, internals.push_mode) as found:
+        if self._hooks is not None:
+            self._hooks.stop()
+        with lifted(_top_mode, lambda mode: mode is self, internals.pop_mode, internals.push_mode) as found:
             if found:
                 super().__exit__(*details)
-
-    def _is_my_hooks(self, hooks: Any) -> bool:
-        return hooks[0] == self._pack
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -105,34 +111,24 @@ class GradientMode(TorchDispatchMode):
         del types
         kwargs = kwargs or {}
         result = func(*args, **kwargs)  # the script's own call; what fails after it must not reach the script
+        start_ns = monotonic_ns()
         try:
             self._note(func, args, kwargs, result)
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
+        if self.memory is not None:
+            self.memory.pause(start_ns)
         return result
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         name = func._schema.name
         node = internals.current_node()
+        if self.memory is not None:
+            self.memory.op(name, args, kwargs, result, node)
         if node is None or self._modules.stack:
             self._forward(name, args, result)
         else:
             self._backward(node, name, func, args, kwargs)
-
-    def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        try:
-            self._hold(tensor)
-        except Exception as error:
-            self.failure = f"{type(error).__name__}: {error}"
-        return tensor
-
-    def _hold(self, tensor: torch.Tensor) -> None:
-        storage = _storage(tensor)
-        if storage not in self._weights:
-            layer = self._modules.stack[-1] if self._modules.stack else 0
-            held = self.saved.setdefault(layer, {})
-            # of a storage that several saved tensors share, the widest view: a batch may be a slice of a data set
-            held[storage] = max(held.get(storage, 0), tensor.nbytes)
 
     def _forward(self, name: str, args: tuple[Any, ...], result: Any) -> None:
         made_node = internals.sequence_number() > self._sequence
@@ -195,34 +191,6 @@ class GradientMode(TorchDispatchMode):
         return 0.0 if reads_weight else 1.0
 
 
-@contextmanager
-def _lifted(
-    top: Callable[[], Any], is_it: Callable[[Any], bool], pop: Callable[[], object], push: Callable[[Any], object]
-) -> Generator[bool]:
-    """A stack without what lies on top of one entry; False where the entry is not in it."""
-    above: list[Any] = []
-    while (entry := top()) is not None and not is_it(entry):
-        above.append(entry)
-        pop()
-    try:
-        yield entry is not None
-    finally:
-        for other in reversed(above):
-            push(other)
-
-
-def _top_hooks() -> Any:
-    return internals.top_saved_hooks(True)
-
-
-def _pop_hooks() -> None:
-    internals.pop_saved_hooks()
-
-
-def _push_hooks(hooks: Any) -> None:
-    internals.push_saved_hooks(*hooks)
-
-
 def _top_mode() -> Any:
     modes = internals.dispatch_modes()
     return modes[-1] if modes else None
@@ -230,11 +198,7 @@ def _top_mode() -> Any:
 
 def can_enter() -> bool:
     """Whether a mode of ours would be on top and stay there: nobody else's mode or hooks are active."""
-    return _top_mode() is None and _top_hooks() is None
-
-
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+    return _top_mode() is None and top_hooks() is None
 
 
 def _storage(tensor: torch.Tensor) -> int:

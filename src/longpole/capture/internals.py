@@ -30,6 +30,8 @@ pop_saved_hooks: Callable[[], None] = _autograd._pop_saved_tensors_default_hooks
 top_saved_hooks: Callable[[bool], Any] = _autograd._top_saved_tensors_default_hooks
 # False inside torch.func's transforms, and where the script has said so.
 saved_hooks_allowed: Callable[[], bool] = _autograd._saved_tensors_hooks_is_enabled
+# Where torch.func's transforms find `_saved_tensors_hooks_disable` and `_enable`.
+AUTOGRAD: Any = _autograd
 dispatch_modes: Callable[[], list[Any]] = _get_current_dispatch_mode_stack
 pop_mode: Callable[[], Any] = _pop_mode
 push_mode: Callable[[Any], None] = _push_mode
@@ -51,3 +53,26 @@ def is_compiled(module: torch.nn.Module) -> bool:
     Hot, and `hasattr` on a module that lacks the name costs microseconds: it raises inside.
     """
     return module._compiled_call_impl is not None or "_orig_mod" in module._modules
+
+
+def sequence_of(node: Any) -> int:
+    """The number of an autograd node."""
+    return node._sequence_nr()
+
+
+def name_of(node: Any) -> str:
+    """`AddmmBackward0`."""
+    return node.name()
+
+
+def storage_key(storage: Any) -> int:
+    """The identity of a storage's memory block, as long as it lives."""
+    return storage._cdata
+
+
+def detached(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor.detach()`, unseen by modes of the script's. A tensor of a class of its own needs its class to know."""
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            return tensor.detach()
+    return tensor.detach()

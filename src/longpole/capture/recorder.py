@@ -21,6 +21,7 @@ from longpole.capture.internals import sequence_number
 from longpole.capture.kineto import KinetoBlock, event_cost_ns
 from longpole.capture.loop import LoopFinder
 from longpole.capture.marks import MARK_WIDTH, MarkLog, mark_cost_ns
+from longpole.capture.memory_keeper import MemoryKeeper
 from longpole.capture.modules import LayerTable, ModuleMarks
 from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
@@ -73,6 +74,7 @@ class Recorder:
         self._sampler: Sampler | None = None
         self._gradients: GradientMode | None = None
         self._graph: GraphWatch | None = None
+        self._memory = MemoryKeeper(self.builder)
         self._active = False
         self._finished = False
         self._trainer = 0  # identity of the thread that trains
@@ -114,6 +116,7 @@ class Recorder:
             self._guarded(self._leave_level)
             self._remove()
         self._guarded(self._settle)
+        self._tried(self._memory.end)
         self._guarded(self._describe)
         if self.failure:
             self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
@@ -343,7 +346,8 @@ class Recorder:
             return False
         weights = [p for module in self._modules.roots.values() for p in module.parameters()]
         self._modules.mark_layers()
-        self._gradients = GradientMode(self._modules, weights, self._loop.codes()).__enter__()
+        memory = self._memory.watch(self._modules, weights)
+        self._gradients = GradientMode(self._modules, weights, self._loop.codes(), memory).__enter__()
         self._graph = GraphWatch(self._modules)
         self._hooks.before_backward = self._graph.before_backward
         return True
@@ -356,12 +360,7 @@ class Recorder:
     def _saved(self, mode: GradientMode) -> None:
         self._layers.find(self._modules.roots.values())
         self.builder.layers = self._layers.layers
-        counted: set[int] = set()
-        for module, storages in mode.saved.items():
-            row = self._layers.row_of(module)
-            fresh = {storage: size for storage, size in storages.items() if storage not in counted}
-            counted.update(fresh)
-            self.builder.saved_bytes[row] = sum(fresh.values())
+        self._memory.keep(mode.memory, self._layers, self._log.marks, self._index)
 
     # -- notes --------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from longpole.trace.events import EventTable
     from longpole.trace.graph import StepGraph
+    from longpole.trace.memory import MemoryRecord
 
     Columns = Mapping[str, NDArray[Any]]
 
@@ -63,6 +64,7 @@ class TraceBuilder:
         self.steps: list[StepWindow] = []
         self.saved_bytes: dict[int, int] = {}
         self.graph: StepGraph | None = None
+        self.memory: MemoryRecord | None = None
         self.info = RunInfo()
         self.pieces: list[Piece] = []
 
@@ -93,6 +95,7 @@ class TraceBuilder:
             gradients=GradientOps(**_joined([p.gradients for p in self.pieces], GRADIENT_COLUMNS)),
             saved_bytes=dict(self.saved_bytes),
             graph=self.graph,
+            memory_record=self.memory,
         )
 
 

@@ -7,8 +7,11 @@ looking itself took, so that a step is nearly as long as one that nobody looked 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import msgspec
+
+from longpole.trace.kinds import Phase
 
 ALIVE = 1 << 62  # died_ns of what outlived the recording
 MOST_ROWS = 1 << 20  # of one table: more is cut, and said
@@ -115,3 +118,83 @@ class MemoryRecord(msgspec.Struct):
     steps: list[StepMemory] = []
     grown: list[Grown] = []
     census_ns: int = 0  # what looking for growth took, at the end of the window
+
+
+def saved_by_layer(memory: StepMemory) -> dict[int, int]:
+    """Bytes that each layer keeps for backward; a storage belongs to the first layer that saved it.
+
+    Parameters and buffers are left out, and what a second forward inside backward saves.
+    """
+    found: dict[int, int] = {}
+    for row, size in owned_rows(memory.saved).items():
+        layer = memory.saved.layer[row]
+        found[layer] = found.get(layer, 0) + size
+    return found
+
+
+def owned_rows(saved: Saved) -> dict[int, int]:
+    """For each storage saved in forward the row that saved it first, and its bytes: the widest of its rows."""
+    first: dict[int, int] = {}
+    size: dict[int, int] = {}
+    for row, storage in enumerate(saved.storage):
+        if saved.kind[row] != SavedKind.WEIGHT and not saved.again[row]:
+            first.setdefault(storage, row)
+            size[storage] = max(size.get(storage, 0), saved.bytes[row])
+    return {row: size[storage] for storage, row in first.items()}
+
+
+STORAGE_COLUMNS = ("bytes", "born_ns", "died_ns", "owner", "layer", "op")
+SAVED_COLUMNS = ("storage", "bytes", "saved_ns", "used_ns", "freed_ns", "layer", "op", "kind", "again")
+FAR = 1 << 61
+
+
+def check_memory(record: MemoryRecord, layers: int) -> None:
+    """Raises ValueError where columns do not fit together, or a number points nowhere or makes no sense."""
+    for grown in record.grown:
+        counts = (grown.bytes, grown.followed, grown.tensors, grown.graph_nodes, grown.steps)
+        if not -1 <= grown.layer < layers or not all(0 <= count < FAR for count in counts):
+            raise ValueError("growth is impossible")
+    for step in record.steps:
+        _check_step(step, layers)
+    if not 0 <= record.census_ns < FAR:
+        raise ValueError("the time of the census is impossible")
+
+
+def _check_step(step: StepMemory, layers: int) -> None:
+    storages, saved, boundary, readings = step.storages, step.saved, step.boundary, step.readings
+    count = _length([getattr(storages, name) for name in STORAGE_COLUMNS])
+    _length([getattr(saved, name) for name in SAVED_COLUMNS])
+    _length([boundary.layer, boundary.storage])
+    _length([readings.time_ns, readings.resident_bytes, readings.device_bytes])
+    _within(storages.bytes, 0, FAR)
+    _within(storages.owner, 0, max(Owner))
+    _within(saved.kind, 0, max(SavedKind))
+    _within(saved.bytes, 0, FAR)
+    for rows in (saved.storage, boundary.storage):
+        _within(rows, 0, count - 1)
+    for rows in (storages.layer, saved.layer, boundary.layer):
+        _within(rows, -1, layers - 1)
+    for times in (storages.born_ns, storages.died_ns, saved.saved_ns, saved.used_ns, saved.freed_ns, readings.time_ns):
+        _within([time for time in times if time != ALIVE], -1, FAR)
+    _within([step.step, step.spent_ns], 0, FAR)
+    _within([step.start_ns, step.end_ns], -FAR, FAR)
+    _within(
+        [*readings.resident_bytes, *readings.device_bytes, step.measured_peak_bytes, *step.resident.values()], -1, FAR
+    )
+    for phase, start, end in step.marks:
+        _within([phase], 0, max(Phase))
+        _within([start, end], 0, FAR)
+    if sum(storages.bytes) >= FAR or sum(saved.bytes) >= FAR:
+        raise ValueError("more bytes than there can be")
+
+
+def _length(columns: list[list[Any]]) -> int:
+    lengths = {len(column) for column in columns}
+    if len(lengths) != 1 or lengths.pop() > MOST_ROWS:
+        raise ValueError("columns of memory do not fit together")
+    return len(columns[0])
+
+
+def _within(values: list[int], low: int, high: int) -> None:
+    if values and not (low <= min(values) and max(values) <= high):
+        raise ValueError("memory is out of its range")

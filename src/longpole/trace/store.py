@@ -24,6 +24,7 @@ from longpole.errors import LongpoleError
 from longpole.trace.build import EVENT_COLUMNS, GRADIENT_COLUMNS, SAMPLE_COLUMNS, Piece, TraceBuilder
 from longpole.trace.check import check_column, check_info, check_json, check_layers, check_saved, check_steps
 from longpole.trace.graph import StepGraph, check_graph
+from longpole.trace.memory import MemoryRecord, check_memory
 from longpole.trace.trace import Lane, Layer, RunInfo, StepWindow
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     info: RunInfo | None = None
     saved_bytes: dict[int, int] = {}
     graph: StepGraph | None = None
+    memory: MemoryRecord | None = None
     pieces: list[dict[str, dict[str, bytes]]] = []
 
 
@@ -63,6 +65,7 @@ class TraceWriter:
         self.failed: str | None = None
         self._builder_layers: list[Layer] = []
         self._graph: StepGraph | None = None
+        self._memory: MemoryRecord | None = None
         self._counts = {"strings": 0, "lanes": 0, "steps": 0, "pieces": 0}
         try:
             self._file: BinaryIO | None = path.open("wb")
@@ -102,10 +105,12 @@ class TraceWriter:
             info=builder.info,
             saved_bytes=dict(builder.saved_bytes),
             graph=None if builder.graph is self._graph else builder.graph,
+            memory=None if builder.memory is self._memory else builder.memory,
             pieces=[_encoded(piece) for piece in builder.pieces[self._counts["pieces"] :]],
         )
         self._builder_layers = list(builder.layers)
         self._graph = builder.graph
+        self._memory = builder.memory
         self._counts = {
             "strings": len(strings),
             "lanes": len(builder.lanes),
@@ -185,6 +190,7 @@ def dump(trace: Trace) -> bytes:
         info=trace.info,
         saved_bytes=dict(trace.saved_bytes),
         graph=trace.graph,
+        memory=trace.memory_record,
         pieces=[_encoded(Piece(events, samples, gradients))],
     )
     payload = _packed(record)
@@ -212,6 +218,7 @@ def _apply(builder: TraceBuilder, record: Record) -> None:
     check_steps(record.steps)
     check_saved(record.saved_bytes, len(layers))
     check_graph(record.graph or builder.graph or StepGraph(), len(layers))
+    check_memory(record.memory or MemoryRecord(), len(layers))
     check_info(record.info or builder.info)
     for text in record.strings:
         builder.intern(text)
@@ -222,6 +229,7 @@ def _apply(builder: TraceBuilder, record: Record) -> None:
     builder.steps.extend(record.steps)
     builder.saved_bytes.update(record.saved_bytes)
     builder.graph = record.graph or builder.graph
+    builder.memory = record.memory or builder.memory
     builder.pieces.extend(pieces)
 
 

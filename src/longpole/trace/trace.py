@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from longpole.trace.events import EventTable
     from longpole.trace.graph import StepGraph
+    from longpole.trace.memory import MemoryRecord
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -181,6 +182,7 @@ class Trace:
     collectives: Collectives = field(default_factory=_no_collectives)
     waits: EventWaits = field(default_factory=_no_waits)
     graph: StepGraph | None = None  # of one step at Level.GRADIENTS
+    memory_record: MemoryRecord | None = None  # of steps at Level.GRADIENTS
 
     def text(self, index: int) -> str:
         """The interned string, or "" for -1."""

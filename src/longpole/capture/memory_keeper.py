@@ -1,0 +1,59 @@
+"""What a recorder does about memory over a run: which steps are watched, what is kept of them, growth at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from longpole.capture.growth import Followed, find_growth
+from longpole.capture.memory import MemoryWatch
+from longpole.trace.clock import monotonic_ns
+from longpole.trace.memory import MemoryRecord, saved_by_layer
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterable
+
+    import torch
+
+    from longpole.capture.modules import LayerTable, ModuleMarks
+    from longpole.trace.build import TraceBuilder
+
+MOST_WATCHED = 2  # steps: one for the picture, a second one to tell growth from a cache that fills once
+
+
+class MemoryKeeper:
+    """`watch` before a gradient step, `keep` after it, `end` when the window is over."""
+
+    def __init__(self, builder: TraceBuilder) -> None:
+        self._builder = builder
+        self._followed: list[Followed] = []
+
+    def watch(self, modules: ModuleMarks, weights: Iterable[torch.Tensor]) -> MemoryWatch | None:
+        return MemoryWatch(modules, weights) if len(self._followed) < MOST_WATCHED else None
+
+    def keep(self, watch: MemoryWatch | None, layers: LayerTable, marks: array[int], step: int) -> None:
+        """Must come before the calls of modules are taken."""
+        if watch is None:
+            return
+        found = watch.finish(layers.row_of, marks, step)
+        record = self._builder.memory or MemoryRecord()
+        self._builder.memory = MemoryRecord([*record.steps, found], record.grown, record.census_ns)
+        if not record.steps:
+            self._builder.saved_bytes = saved_by_layer(found)
+        rows = len(found.storages.bytes)
+        self._followed.append(Followed(step, watch.lives, watch.first_row, rows, found.storages.layer))
+
+    def end(self) -> None:
+        """Looks for growth, and lets go of everything."""
+        record, steps = self._builder.memory, self._builder.steps
+        if record is not None and steps:
+            start_ns = monotonic_ns()
+            known = [step.first_sequence for step in steps]
+            grown = find_growth(self._followed, known, steps[-1].index)
+            self._builder.memory = MemoryRecord(record.steps, grown, monotonic_ns() - start_ns)
+        self.forget()
+
+    def forget(self) -> None:
+        for followed in self._followed:
+            followed.lives.forget()
+        self._followed.clear()
