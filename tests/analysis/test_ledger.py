@@ -50,7 +50,7 @@ def trace_of(
 
 def test_a_gap_is_divided_as_it_was_sampled() -> None:
     """Between data and forward 30 ms, from 10 to 40; samples at 12 and 20 are in the batch function, one at 30 is
-    logging. They meet half-way, at 25."""
+    logging. The usual distance is 9: they stand for 4.5 + 4, 4 + 5, and 5 + 4.5."""
     steps = [(Level.PHASES, DATA_THEN_FORWARD)] * 2 + [(Level.SITES, DATA_THEN_FORWARD)]
     seen = [
         (2, 12, Phase.DATA, "a:1 in fetch"),
@@ -58,12 +58,27 @@ def test_a_gap_is_divided_as_it_was_sampled() -> None:
         (2, 30, Phase.NOBODY, "a:9 in log"),
     ]
     ledger = make_ledger(trace_of(steps, seen))
-    assert ledger.mean_ms(Phase.DATA) == pytest.approx(10 + 15)
-    assert ledger.mean_ms(Phase.OTHER) == pytest.approx(15)
+    assert ledger.mean_ms(Phase.DATA) == pytest.approx(10 + 30 * 17.5 / 27)
+    assert ledger.mean_ms(Phase.OTHER) == pytest.approx(30 * 9.5 / 27)
     assert ledger.mean_ms(Phase.FORWARD) == pytest.approx(20)
     assert ledger.mean_ms(Phase.NOBODY) == pytest.approx(40), "after the forward nothing was sampled"
-    assert dict(ledger.sites[Phase.DATA])["a:1 in fetch"] == pytest.approx(15)
-    assert ledger.gap_ms[Phase.DATA] == pytest.approx(15)
+    assert dict(ledger.sites[Phase.DATA])["a:1 in fetch"] == pytest.approx(30 * 17.5 / 27)
+    assert ledger.gap_ms[Phase.DATA] == pytest.approx(30 * 17.5 / 27)
+
+
+def test_a_line_shorter_than_the_period_of_the_samples_has_its_due() -> None:
+    """Before backward begins at 46 come 40 ms of data and 6 of forward; a sample every 10 ms, wherever it starts.
+
+    In 30 of 50 steps one falls into the 6 ms. To give data what lies behind its last sample in the other 20 would
+    make 6 ms 4.8.
+    """
+    spans: Spans = [("backward", 46, 100)]
+    offsets = [index / 5 + 0.1 for index in range(50)]
+    times = [(step, offset + 10 * turn) for step, offset in enumerate(offsets, 2) for turn in range(10)]
+    seen = [(step, at, Phase.DATA if at < 40 else Phase.FORWARD, "t.py:1") for step, at in times]
+    ledger = make_ledger(trace_of([(Level.PHASES, spans)] * 2 + [(Level.SITES, spans)] * 50, seen))
+    assert ledger.mean_ms(Phase.DATA) == pytest.approx(40)
+    assert ledger.mean_ms(Phase.FORWARD) == pytest.approx(6)
 
 
 def test_marked_time_goes_to_the_lines_sampled_in_it() -> None:
@@ -75,8 +90,9 @@ def test_marked_time_goes_to_the_lines_sampled_in_it() -> None:
         (1, 58, Phase.NOBODY, "m:1"),
     ]
     ledger = make_ledger(trace_of(steps, seen))
-    # of the forward, from 40 to 60, m:2 has what is nearest to 55: from 52.5 to 56.5
-    assert ledger.sites[Phase.FORWARD] == [("m:1", pytest.approx(16)), ("m:2", pytest.approx(4))]
+    # the usual distance is 5: they stand for 2.5 + 2.5, 2.5 + 2.5, 2.5 + 1.5 and 1.5 + 2.5 of 20 ms
+    expected = [("m:1", pytest.approx(20 * 14 / 18)), ("m:2", pytest.approx(20 * 4 / 18))]
+    assert ledger.sites[Phase.FORWARD] == expected
 
 
 def test_an_unsampled_gap_is_named_by_the_lines_at_its_ends() -> None:

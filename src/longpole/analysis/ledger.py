@@ -90,7 +90,9 @@ def with_inner_loss(ledger: Ledger, share: float) -> Ledger:
 def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
     gaps: dict[GapKey, Counter[Where]] = defaultdict(Counter)
     phases: dict[Phase, Counter[Where]] = defaultdict(Counter)
-    located = [found for step in steps_at(trace, Level.SITES) for found in _located(trace, step, cut[step.index])]
+    usual_ns = _usual_distance_ns(trace, cut)
+    sampled = steps_at(trace, Level.SITES)
+    located = [found for step in sampled for found in _located(trace, step, cut[step.index], usual_ns)]
     own_lines = _lines_of_evaluation(trace, located)
     for index, segment, ms in located:
         place = trace.text(int(trace.samples.site[index]))
@@ -102,22 +104,42 @@ def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:
     return Seen(gaps, phases)
 
 
-def _located(trace: Trace, step: StepWindow, segments: Sequence[Segment]) -> Iterator[Located]:
-    """Each sample inside a step with its segment, and the milliseconds of the segment that it stands for.
+def _located(trace: Trace, step: StepWindow, segments: Sequence[Segment], usual_ns: float) -> Iterator[Located]:
+    """Each sample inside a step with its segment, and the milliseconds that it stands for.
 
-    A sample stands for the time half-way to its neighbours in the segment. To count samples would be wrong where
-    the sampling thread waits for a processor: it does while the training thread computes, and not while it sleeps.
+    A sample stands for the time half-way to its neighbours. To count samples would be wrong where the sampling
+    thread waits for a processor: it does while the training thread computes, and not while it sleeps. Towards a
+    neighbour in another segment that time is half the usual distance at most. To give it all up to the border
+    instead would be wrong, too: where a line at the border is shorter than the distance between samples, the line
+    before it would be given its time whenever it is missed.
     """
     times = trace.samples.time_ns
     starts = np.array([segment.start_ns for segment in segments], dtype=np.int64)
     first, last = np.searchsorted(times, [step.start_ns, step.end_ns])
     inside = np.maximum(np.searchsorted(starts, times[first:last], side="right") - 1, 0)
-    for at in np.unique(inside).tolist():
-        segment, rows = segments[at], first + np.flatnonzero(inside == at)
-        middles = (times[rows[1:]] + times[rows[:-1]]) / 2
-        borders = np.concatenate(([segment.start_ns], middles, [segment.end_ns]))
-        for row, ns in zip(rows.tolist(), np.diff(borders).tolist(), strict=True):
-            yield row, segment, ns / 1e6
+    if not len(inside):
+        return
+    halves = _between(inside, np.diff(times[first:last]) / 2, usual_ns / 2)
+    for row, at, ns in zip(range(int(first), int(last)), inside.tolist(), halves[1:] + halves[:-1], strict=True):
+        yield row, segments[at], float(ns) / 1e6
+
+
+def _between(inside: NDArray[np.intp], half_ns: NDArray[np.float64], usual_ns: float) -> NDArray[np.float64]:
+    """Half the distance before the first sample, between each two, after the last; cut where it crosses a border."""
+    crosses = np.diff(inside) != 0
+    within = np.where(crosses, np.minimum(half_ns, usual_ns), half_ns)
+    return np.concatenate(([usual_ns], within, [usual_ns]))
+
+
+def _usual_distance_ns(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> float:
+    """The median time between two samples in one segment: the period of a sampling thread that is not held up."""
+    distances: list[float] = []
+    for step in steps_at(trace, Level.SITES):
+        first, last = np.searchsorted(trace.samples.time_ns, [step.start_ns, step.end_ns])
+        times = trace.samples.time_ns[first:last]
+        inside = np.searchsorted([segment.start_ns for segment in cut[step.index]], times, side="right")
+        distances += np.diff(times)[np.diff(inside) == 0].tolist()
+    return max(float(np.median(distances)), 1.0) if distances else 1.0
 
 
 def _lines_of_evaluation(trace: Trace, located: Sequence[Located]) -> dict[int, Phase]:
