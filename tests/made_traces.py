@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from longpole.importers import open_trace
 
 if TYPE_CHECKING:
@@ -63,3 +65,13 @@ def opened(path: Path, events: list[Event], **fields: Any) -> Trace:
 def names(trace: Trace) -> list[str]:
     """Event names in table order."""
     return [trace.name_of(row) for row in range(len(trace.events))]
+
+
+def same(one: Trace, other: Trace) -> bool:
+    """Whether two traces are the same to the last row and string."""
+    for table in ("events", "memory", "collectives", "waits", "calls", "samples"):
+        for name in getattr(one, table).__dataclass_fields__:
+            ours, theirs = getattr(getattr(one, table), name), getattr(getattr(other, table), name)
+            if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs):
+                return False
+    return (one.strings, one.lanes, one.info) == (other.strings, other.lanes, other.info)

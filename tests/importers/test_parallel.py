@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 import made_traces as made
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace, open_traces
 from longpole.importers.shipping import read_trace, write_trace
-from made_traces import kernel, runtime, span
-
-if TYPE_CHECKING:
-    from longpole.trace import Trace
-
-
-def same(one: Trace, other: Trace) -> bool:
-    for table in ("events", "memory", "collectives", "calls", "samples"):
-        for name in getattr(one, table).__dataclass_fields__:
-            ours, theirs = getattr(getattr(one, table), name), getattr(getattr(other, table), name)
-            if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs):
-                return False
-    return (one.strings, one.lanes, one.info) == (other.strings, other.lanes, other.info)
+from made_traces import kernel, runtime, same, span
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
-from longpole.importers import kineto, own, parallel, perfetto
+from longpole.importers import kineto, own, parallel, perfetto, stretches
 from longpole.importers.source import Source
+from longpole.importers.workers import can_start, cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,11 +24,17 @@ IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] =
 )
 
 
-def open_trace(path: Path) -> Trace:
+def open_trace(path: Path, workers: int | None = None) -> Trace:
     """The trace in one file, whatever its format and whether gzipped or not.
 
+    Up to `workers` processes (as many as there are cores where None) decode a large JSON file.
     Raises LongpoleError with one line where the file cannot be read or is no trace.
     """
+    workers = workers or cores()
+    if workers > 1 and can_start():
+        found = stretches.read_large(path, workers)
+        if found is not None:
+            return found
     source = Source(path)
     try:
         head = source.peek(SNIFF_BYTES)
@@ -54,11 +60,11 @@ def open_traces(paths: Sequence[Path], workers: int | None = None) -> list[Trace
     `workers` processes decode at once (as many as there are cores where None); 1 keeps it in this process.
     Raises LongpoleError as `open_trace` does.
     """
-    workers = min(len(paths), workers or parallel.cores())
-    if workers > 1 and os.name == "posix" and not any(own.is_own(path) for path in paths):
-        traces = parallel.read_all(paths, workers)
+    most = workers or cores()
+    if min(len(paths), most) > 1 and can_start() and not any(own.is_own(path) for path in paths):
+        traces = parallel.read_all(paths, min(len(paths), most))
     else:
-        traces = [open_trace(path) for path in paths]
+        traces = [open_trace(path, most) for path in paths]
     return sorted(traces, key=lambda trace: (trace.info.rank is None, trace.info.rank or 0))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from longpole.trace import Interner
 
-Identity: TypeAlias = "int | str"
+Identity: TypeAlias = int | str
 
 
 class Names(dict[str, int]):

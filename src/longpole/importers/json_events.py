@@ -28,6 +28,10 @@ MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # Validat
 Event = TypeVar("Event")
 
 
+class UnprovenError(Exception):
+    """A stretch of a file does not end where an event does, or cannot be told to."""
+
+
 @dataclass
 class Outside:
     """What stands round the event list; complete once the events have been read."""
@@ -49,14 +53,34 @@ def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> 
 
     Raises LongpoleError where the file is no JSON trace.
     """
-    window = Window(_enter(source, outside))
+    yield from lists_from(source, enter(source, outside), outside, decoders)
+
+
+def stretch_lists(source: Source, decoders: Decoders[Event]) -> Iterator[Sequence[Event]]:
+    """Lists of events of a stretch from the border of an event to that of another, where the source ends.
+
+    Raises UnprovenError where what was read does not show that it ends at a border, if it starts at one.
+    """
+    outside = Outside()
+    yield from lists_from(source, b"", outside, decoders, until_border=True)
+    if outside.notes:
+        raise UnprovenError
+
+
+def lists_from(
+    source: Source, text: bytes, outside: Outside, decoders: Decoders[Event], *, until_border: bool = False
+) -> Iterator[Sequence[Event]]:
+    """Lists of events after `text`, which starts at the border of an event, up to where the list is closed.
+
+    Raises UnprovenError where `until_border`, and the list is closed or the source ends elsewhere than at a border.
+    """
+    window = Window(text)
     border: bytes | None = None
     while window.fill(source, PIECE_BYTES):
         border = border or learn_border(window.text(LEARN_BYTES))
-        events, used = _by_border(window, border, decoders)
-        closing = None
-        if events is None:
-            events, used, closing = _by_structure(window, decoders)
+        events, used, closing = _some(window, border, decoders)
+        if closing is not None and until_border:
+            raise UnprovenError
         if events:
             yield events
         del events  # it may look into the window
@@ -68,13 +92,21 @@ def event_lists(source: Source, outside: Outside, decoders: Decoders[Event]) -> 
             outside.notes.append("An event is larger than 64 MB, or the file is damaged there: the rest was left out.")
             return
     events, used, closing = _by_structure(window, decoders)
+    if until_border and (closing is not None or window.text()[used:].strip(BETWEEN)):
+        raise UnprovenError
     if events:
         yield events
     if closing is not None:
         _leave(window.text()[used:], source, outside)
-    else:
+    elif not until_border:
         reason = source.cut or "it ends before its event list does"
         outside.notes.append(f"The file is cut off: {reason}. Everything before the cut was used.")
+
+
+def _some(window: Window, border: bytes | None, decoders: Decoders[Event]) -> tuple[Sequence[Event], int, int | None]:
+    """Events at the front of the window, how much of it they fill, and where the list is closed, if it is."""
+    events, used = _by_border(window, border, decoders)
+    return _by_structure(window, decoders) if events is None else (events, used, None)
 
 
 def _by_border(window: Window, border: bytes | None, decoders: Decoders[Event]) -> tuple[Sequence[Event] | None, int]:
@@ -108,7 +140,7 @@ def _by_structure(window: Window, decoders: Decoders[Event]) -> tuple[Sequence[E
         return [event for event in found if event is not None], used, closing
 
 
-def _enter(source: Source, outside: Outside) -> bytes:
+def enter(source: Source, outside: Outside) -> bytes:
     """Reads up to the first event; returns what was read beyond. Fills `outside` with the fields before."""
     text = source.peek(1)
     if not text:

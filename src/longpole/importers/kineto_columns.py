@@ -43,6 +43,7 @@ COLUMN_TYPES = {
     "stack": np.int32,
     "bytes_moved": np.int64,
 }
+TEXT_COLUMNS = ("name", "shapes", "dtypes", "stack")  # their values are rows of Trace.strings
 
 
 @dataclass
@@ -51,7 +52,13 @@ class Counts:
 
     negative: int = 0
     unusable: int = 0
-    unknown: dict[str, int] = field(default_factory=dict)  # category -> events
+    unknown: dict[str, int] = field(default_factory=dict[str, int])  # category -> events
+
+    def extend(self, more: Counts) -> None:
+        self.negative += more.negative
+        self.unusable += more.unusable
+        for category, count in more.unknown.items():
+            self.unknown[category] = self.unknown.get(category, 0) + count
 
 
 @dataclass
@@ -215,9 +222,17 @@ def message_bytes(args: Args) -> int:
 
 
 def starts_of(spans: Sequence[Event]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    if spans and isinstance(spans[0], ExactEvent):
-        return digits_to_ns([bytes(span.ts) for span in spans])  # pyright: ignore[reportArgumentType]
-    return to_ns(column_of(spans, "ts", np.float64))
+    """Start times, ns, and which of them are usable."""
+    try:
+        if spans and isinstance(spans[0], ExactEvent):
+            return digits_to_ns([bytes(span.ts) for span in spans])  # pyright: ignore[reportArgumentType]
+        return to_ns(column_of(spans, "ts", np.float64))
+    except TypeError:  # both sorts: an event that began before digits were lost, and ended after
+        return digits_to_ns([_digits(span) for span in spans])
+
+
+def _digits(span: Event) -> bytes:
+    return bytes(span.ts) if isinstance(span, ExactEvent) else repr(span.ts).encode()  # pyright: ignore[reportArgumentType]
 
 
 def column_of(items: Sequence[Any], name: str, dtype: type[Any]) -> NDArray[Any]:

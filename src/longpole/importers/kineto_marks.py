@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from longpole.importers.codes import plain_identity
+from longpole.importers.codes import Identity, plain_identity
 from longpole.importers.kineto_columns import integers, starts_of
 from longpole.importers.kineto_event import Event, ExactEvent
 from longpole.importers.kineto_kinds import GRADIENT_FLOWS, LAUNCH_FLOWS
 from longpole.importers.timestamps import digits_to_ns
-from longpole.trace import MemoryEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from longpole.importers.codes import Identity, LaneCodes
+    from longpole.importers.codes import LaneCodes
 
 MEMORY = "[memory]"
 HOST_DEVICE_TYPE = 0  # c10::DeviceType::CPU (github.com/pytorch/pytorch, c10/core/DeviceType.h)
@@ -40,6 +39,11 @@ class Flows:
         else:
             self.finishes.append((event.id, lane, time_ns))
 
+    def extend(self, more: Flows, lanes: Sequence[int]) -> None:
+        """Adds arrows from further on in the file; `lanes` are the rows here of the lanes there."""
+        self.starts.update({name: (lanes[lane], time) for name, (lane, time) in more.starts.items()})
+        self.finishes += [(name, lanes[lane], time) for name, lane, time in more.finishes]
+
 
 @dataclass
 class Marks:
@@ -53,6 +57,7 @@ class Marks:
     thread_names: dict[int, str] = field(default_factory=dict)  # by lane
     open_spans: dict[int, list[Event]] = field(default_factory=dict)  # by lane: begun and not yet ended
     unmatched: int = 0
+    halves: bool = False  # whether there were begins or ends at all
 
     def add(self, events: Iterable[Event]) -> list[Event]:
         """Takes events that are no spans; returns spans made of begins and ends."""
@@ -98,6 +103,7 @@ class Marks:
             self.thread_names[self.lanes[event.pid, event.tid]] = event.args.name
 
     def _add_half(self, event: Event, spans: list[Event]) -> None:
+        self.halves = True
         begun = self.open_spans.setdefault(self.lanes[event.pid, event.tid], [])
         if event.ph == "B":
             begun.append(_kept(event))
@@ -107,11 +113,6 @@ class Marks:
             spans.append(span)
         else:
             self.unmatched += 1
-
-    def memory_events(self) -> MemoryEvents:
-        table = np.concatenate([np.empty((4, 0), dtype=np.int64), *self.memory], axis=1)
-        time, size, device, total = table[:, np.argsort(table[0], kind="stable")]
-        return MemoryEvents(time, size, device.astype(np.int32), total)
 
 
 def _kept(event: Event) -> Event:

@@ -10,9 +10,11 @@ import msgspec
 
 from longpole.errors import LongpoleError
 from longpole.importers.json_events import Outside
-from longpole.importers.kineto import Reading, trace_of
+from longpole.importers.kineto import Reading
 from longpole.importers.kineto_event import Event, event_from_fields
 from longpole.importers.kineto_kinds import KINDS
+from longpole.importers.kineto_trace import trace_of
+from longpole.importers.part import part_of
 from longpole.importers.perfetto_slices import Packets, Slice, Track
 from longpole.importers.protobuf import TruncatedError, varint
 
@@ -56,7 +58,7 @@ def read(source: Source) -> Trace:
         outside.notes.append(f"{packets.damaged} packets could not be decoded and were left out.")
     if not reading.seen:
         raise LongpoleError(f"{source.path} is a Perfetto trace without track events; open what torch.profiler wrote")
-    return trace_of(source.path, reading, outside, kind="perfetto")
+    return trace_of(source.path, part_of(reading), outside, kind="perfetto")
 
 
 def _packets(source: Source, outside: Outside) -> Iterator[bytes]:

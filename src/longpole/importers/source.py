@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +29,42 @@ def _decompressor() -> Any:
 
 
 class Source:
-    """A trace file read from its start. `cut` says why reading ended early, once it has."""
+    """A trace file read from its start. `cut` says why reading ended early, once it has.
 
-    def __init__(self, path: Path) -> None:
+    Of a file that is not compressed it may be a stretch: the bytes from `start` up to `stop`.
+    """
+
+    def __init__(self, path: Path, start: int | None = None, stop: int | None = None) -> None:
         self.path = path
         self.cut: str | None = None
         self._ahead = b""
         self._file = _open(path)
-        self._gzip = self._file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        self._file.seek(0)
+        self._left = sys.maxsize if stop is None else stop - (start or 0)
+        self._gzip = start is None and self._file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        self._file.seek(start or 0)
         self._inflate: Any = _decompressor() if self._gzip else None
+        if start is not None:
+            return
         head = self.peek(len(BOM))
         if head == BOM:
             self._ahead = self._ahead[len(BOM) :]
 
     def close(self) -> None:
         self._file.close()
+
+    def plain_size(self) -> int | None:
+        """Bytes of the file; None where it is compressed or no regular file."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size if stat.S_ISREG(status.st_mode) and not self._gzip else None
+
+    def position(self) -> int:
+        """Bytes of the file, which is not compressed, before what `read` gives next."""
+        return self._file.tell() - len(self._ahead)
+
+    def look(self, place: int, size: int) -> bytes:
+        """Bytes of the file from anywhere, not compressed; reading cannot go on after that."""
+        self._file.seek(place)
+        return self._file.read(size)
 
     def peek(self, size: int) -> bytes:
         """The next bytes, which the next `read` will give again."""
@@ -59,14 +82,18 @@ class Source:
     def readinto(self, place: memoryview) -> int:
         """Fills the front of `place`; how many bytes, 0 at the end."""
         if not self._ahead and not self._gzip:
-            return self._file.readinto(place)  # pyright: ignore[reportAttributeAccessIssue]
+            count: int = self._file.readinto(place[: self._left])  # pyright: ignore[reportAttributeAccessIssue]
+            self._left -= count
+            return count
         data = self.read(len(place))
         place[: len(data)] = data
         return len(data)
 
     def _next(self, size: int) -> bytes:
         if self._inflate is None:
-            return self._file.read(size)
+            data = self._file.read(min(size, self._left))
+            self._left -= len(data)
+            return data
         pieces: list[bytes] = []
         while size > 0:
             piece = self._inflated(size)

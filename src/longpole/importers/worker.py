@@ -1,4 +1,4 @@
-"""The process that `parallel` starts: reads the files it is asked for until its input ends."""
+"""The process that `workers` starts: reads the files and stretches it is asked for until its input ends."""
 
 from __future__ import annotations
 
@@ -9,22 +9,33 @@ import msgspec
 
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace
-from longpole.importers.parallel import Reply, Task
-from longpole.importers.shipping import write_trace
+from longpole.importers.json_events import UnprovenError
+from longpole.importers.shipping import write_part, write_trace
+from longpole.importers.stretches import read_stretch
+from longpole.importers.workers import Reply, Task
 
 
 def work() -> None:
     """Answers each task of standard input with a line on standard output."""
     for line in sys.stdin.buffer:
-        task = msgspec.json.decode(line, type=Task)
-        reply = Reply()
-        try:
-            with Path(task.place).open("r+b") as block:
-                write_trace(open_trace(Path(task.path)), block)
-        except LongpoleError as error:
-            reply.error = str(error)
+        reply = _answer(msgspec.json.decode(line, type=Task))
         sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _answer(task: Task) -> Reply:
+    path = Path(task.path)
+    try:
+        with Path(task.place).open("r+b") as block:
+            if task.stretch is not None:
+                write_part(read_stretch(path, *task.stretch), block)
+            else:
+                write_trace(open_trace(path, workers=1), block)
+    except LongpoleError as error:
+        return Reply(error=str(error))
+    except (UnprovenError, OverflowError):
+        return Reply(error="this stretch cannot be read by itself")
+    return Reply()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The trace model: columns, schema, store, clock. Imports nothing else of longpole."""
 
-from longpole.trace.events import EventTable, make_table, nest
+from longpole.trace.events import EventTable, make_table, nest, table_order
 from longpole.trace.kinds import DEVICE_WORK, Kind, Level, NoGrad, OpClass, Phase, Role, label
 from longpole.trace.trace import (
     Collectives,
@@ -41,4 +41,5 @@ __all__ = [
     "label",
     "make_table",
     "nest",
+    "table_order",
 ]

@@ -81,10 +81,18 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 REQUIRED = ("start_ns", "duration_ns", "name", "kind", "lane")
 
 
-def make_table(columns: Mapping[str, NDArray[Any] | Sequence[int]]) -> EventTable:
+def table_order(start_ns: NDArray[np.int64], duration_ns: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The order of rows in a table: by start, longest first among equals, else as given."""
+    return np.lexsort((-duration_ns, start_ns))
+
+
+def make_table(
+    columns: Mapping[str, NDArray[Any] | Sequence[int]], order: NDArray[np.intp] | None = None
+) -> EventTable:
     """An EventTable from columns in any row order; missing optional columns become -1.
 
-    Rows are sorted, and `parent` and `launch` (row numbers of the input order) follow their rows.
+    Rows are sorted (`order` is their `table_order`, where known), and `parent` and `launch` (row numbers of the
+    input order) follow their rows.
     Raises KeyError where a required column is missing, ValueError where lengths differ.
     """
     count = len(columns["start_ns"])
@@ -98,7 +106,8 @@ def make_table(columns: Mapping[str, NDArray[Any] | Sequence[int]]) -> EventTabl
             full[name] = np.full(count, NOT_KNOWN, dtype=dtype)
         if len(full[name]) != count:
             raise ValueError(f"column {name} has {len(full[name])} rows, start_ns has {count}")
-    order = np.lexsort((-full["duration_ns"], full["start_ns"]))
+    if order is None:
+        order = table_order(full["start_ns"], full["duration_ns"])
     moved = np.empty(count, dtype=np.int32)
     moved[order] = np.arange(count, dtype=np.int32)
     for name in ("parent", "launch"):
@@ -111,15 +120,25 @@ def make_table(columns: Mapping[str, NDArray[Any] | Sequence[int]]) -> EventTabl
 
 
 def nest(
-    start_ns: NDArray[np.int64], duration_ns: NDArray[np.int64], lane: NDArray[np.int32], rows: NDArray[np.intp]
+    start_ns: NDArray[np.int64],
+    duration_ns: NDArray[np.int64],
+    lane: NDArray[np.int32],
+    rows: NDArray[np.intp],
+    *,
+    in_order: bool = False,
 ) -> NDArray[np.int32]:
     """The innermost enclosing row on the same lane for each row of the whole table; -1 where there is none.
 
-    `rows` selects which events take part (a sampler's or a device's would not nest). An event that starts
+    `rows` selects which events take part (a sampler's or a device's would not nest); `in_order` says that they are
+    in the order of a table, which spares sorting them. An event that starts
     inside another but ends after it (clock granularity does that) counts as inside.
     """
     parent = np.full(len(start_ns), NOT_KNOWN, dtype=np.int32)
-    order = rows[np.lexsort((-duration_ns[rows], start_ns[rows], lane[rows]))]
+    if in_order:
+        narrow = np.uint16 if len(rows) and lane[rows].max() < 1 << 16 else np.int64  # 16 bits are sorted by radix
+        order = rows[np.argsort(lane[rows].astype(narrow), kind="stable")]
+    else:
+        order = rows[np.lexsort((-duration_ns[rows], start_ns[rows], lane[rows]))]
     found = _last_still_open(start_ns[order], start_ns[order] + duration_ns[order], lane[order])
     known = found >= 0
     parent[order[known]] = order[found[known]]

@@ -1,0 +1,94 @@
+"""Processes that read for this one: started, asked, and their answers taken out of shared memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+WORKER = "longpole.importers.worker"
+
+
+class Task(msgspec.Struct):
+    """What a process is asked: read the trace at `path`, or a stretch of it, and put columns into the file `place`."""
+
+    path: str
+    place: str = ""
+    stretch: tuple[int, int] | None = None
+
+
+class Reply(msgspec.Struct):
+    """What it answers: an empty error is success."""
+
+    error: str = ""
+
+
+class WorkerLostError(Exception):
+    """The process ended before it answered."""
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def can_start() -> bool:
+    """Whether this system has what the processes need: files that two of them open at once."""
+    return os.name == "posix" and bool(sys.executable)
+
+
+@contextmanager
+def worker() -> Generator[subprocess.Popen[bytes]]:
+    """A process that answers tasks; ended on leaving, and killed where that is by an error."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
+    command = [sys.executable, "-m", WORKER]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def ask(process: subprocess.Popen[bytes], task: Task) -> tuple[Reply, mmap.mmap | None]:
+    """The answer, and the block of columns that came with it. Raises WorkerLostError where none comes."""
+    with _shared_block() as block:
+        task.place = _place(block)
+        reply = _answer(process, task)
+        return reply, None if reply.error else mmap.mmap(block.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def _answer(process: subprocess.Popen[bytes], task: Task) -> Reply:
+    if process.stdin is None or process.stdout is None:
+        raise WorkerLostError
+    try:
+        process.stdin.write(msgspec.json.encode(task) + b"\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except BrokenPipeError as error:
+        raise WorkerLostError from error
+    if not answer:
+        raise WorkerLostError
+    return msgspec.json.decode(answer, type=Reply)
+
+
+def _shared_block() -> IO[bytes]:
+    """A file in memory where the system has such files, else one that goes away when closed."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("longpole-trace"), "w+b")
+    return tempfile.NamedTemporaryFile()
+
+
+def _place(block: IO[bytes]) -> str:
+    """A path by which another process opens the block."""
+    return block.name if isinstance(block.name, str) else f"/proc/{os.getpid()}/fd/{block.fileno()}"
