@@ -20,7 +20,7 @@ SENTENCES = {
     "evaluation": "Evaluation is {share} of the time of training{at}, spread over all steps.",
     "checkpoint": "Saving checkpoints is {share} of the time of training{at}, and training waits for it.",
     "other": "Code outside of the network and its update takes {share} of each step{at}.",
-    "communication": "Collectives that the script calls take {share} of each step{at}.",
+    "communication": "Waiting for other ranks takes {share} of each step{at}.",
 }
 
 

@@ -12,6 +12,7 @@ from longpole.analysis.findings import findings_of
 from longpole.analysis.hosttable import layer_times, op_class_times, op_times, times_of
 from longpole.analysis.ledger import PHASES, Ledger, make_ledger, with_inner_loss
 from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
+from longpole.analysis.memory import add_memory
 from longpole.analysis.segments import steps_at
 from longpole.analysis.serial_chain import serial_chain
 from longpole.analysis.statistics import mean_interval, median_interval
@@ -27,6 +28,7 @@ from longpole.analysis.study import (
     StepSample,
     Study,
 )
+from longpole.analysis.waiting import with_communication, with_waiting
 from longpole.errors import LongpoleError
 from longpole.trace import DEVICE_WORK, Kind, Level, Phase, label
 
@@ -53,7 +55,9 @@ def study(traces: Sequence[Trace], ceilings: Ceilings | None = None) -> Study:
     if not has_marks or any(len(trace.events.rows_of(*DEVICE_WORK)) for trace in traces):
         from longpole.analysis.device import device_study
 
-        return device_study(traces)
+        found = device_study(traces)
+        add_memory(found, first)
+        return found
     return host_study(first, ceilings)
 
 
@@ -63,8 +67,8 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
         ledger = make_ledger(trace)
     except ValueError as error:
         raise LongpoleError(f"{trace.info.script or 'the trace'} holds no measured step: {error}") from error
-    attribution = attribute(trace)
-    ledger = with_inner_loss(ledger, loss_share(attribution))
+    attribution, waiting_share = with_waiting(trace, attribute(trace))
+    ledger = with_communication(with_inner_loss(ledger, loss_share(attribution)), waiting_share)
     times = times_of(trace, attribution, ledger)
     found = Study(
         run=_run(trace, ledger),
@@ -84,6 +88,7 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
             found.bound_by = bound_shares(trace, attribution, times, bounds)
             found.machine = _machine(ceilings)
     found.serial_chain = serial_chain(trace.graph, trace.layers, found.layers, found.phases)
+    add_memory(found, trace)
     found.findings = findings_of(found)
     found.answers = answers_of(found)
     found.headline = headline_of(found)
