@@ -1,4 +1,4 @@
-"""Whose each event is, on steps written by hand: layers by sequence numbers, phases by marks, roles by what was seen."""
+"""Whose each event is, on steps written by hand: layers by numbers, phases by marks, roles by what was seen."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def trace_of(events: list[Event], gradients: list[tuple[int, str, int, Role, flo
     if gradients:
         names = ("sequence", "op", "ordinal", "role", "weight_share")
         rows = [(sequence, builder.intern(op), *rest) for sequence, op, *rest in gradients]
-        builder.add(Piece({}, {}, {name: np.array(column) for name, column in zip(names, zip(*rows), strict=True)}))
+        seen = {name: np.array([row[at] for row in rows]) for at, name in enumerate(names)}
+        builder.add(Piece({}, {}, seen))
     return builder.build()
 
 
