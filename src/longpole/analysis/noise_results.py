@@ -24,10 +24,10 @@ class LayerNoise(msgspec.Struct):
     depth: int
     parameters: int
     is_matrix: bool  # holds a weight of two dimensions or more, and is no embedding: in the test of depth
-    steps: int = 0  # sampled steps in which it was measured
-    squared_norm: float | None = None  # |G|², mean over the sampled steps
-    variance: float | None = None  # tr(Σ) of one example, mean over the sampled steps
-    noise_scale: float | None = None  # tr(Σ)/|G|²; None where |G|² is not told from 0
+    steps: int = 0  # sampled steps in which it was measured; the figures here are of the later half of them
+    squared_norm: float | None = None  # |G|², mean
+    variance: float | None = None  # tr(Σ) of one example, mean
+    noise_scale: float | None = None  # tr(Σ)/|G|², every step counted alike; None where |G|² is not told from 0
     low: float | None = None  # 95 % interval of noise_scale
     high: float | None = None  # None beside a `low`: no upper end, |G|² may be 0
     signal_to_noise: float | None = None  # |G|² B / tr(Σ), of one batch
@@ -67,7 +67,7 @@ class BatchAdvice(msgspec.Struct):
 class NoiseReport(msgspec.Struct):
     """Gradient noise by layer and in total, while the script trained."""
 
-    method: str  # parts of the batch | micro-batches | none
+    method: str  # parts of the batch | halves run again | micro-batches | none
     sentence: str = ""
     batch: int | None = None  # examples of one update
     part: float | None = None  # examples of the smaller gradients
@@ -78,7 +78,8 @@ class NoiseReport(msgspec.Struct):
     total: LayerNoise | None = None  # over the layers that are covered
     layers: list[LayerNoise] = []
     covered_share: float | None = None  # of the parameters that learn
-    depth: DepthTest | None = None
+    depth: DepthTest | None = None  # over the later half of the sampled steps
+    depth_at_first: DepthTest | None = None  # over the first half
     advice: BatchAdvice | None = None
     measuring_share: float | None = None  # of the training's time, spent on measuring
     notes: list[str] = []
