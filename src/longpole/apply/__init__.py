@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from longpole.apply.batch_size import change_batch_size
 from longpole.apply.checkpoint import checkpoint_layers
+from longpole.apply.freeze import freeze_layers
+from longpole.apply.init import start_from
 from longpole.apply.seed import set_seed
 from longpole.apply.threads import set_threads
 
@@ -30,4 +32,8 @@ def apply(changes: Changes) -> list[Callable[[], str | None]]:
         later.append(change_batch_size(changes.batch_size).unmet)
     if changes.checkpoint:
         later.append(checkpoint_layers(changes.checkpoint).unmet)
+    if changes.init is not None:
+        later.append(start_from(changes.init).unmet)
+    if changes.freeze is not None:
+        later.append(freeze_layers(changes.freeze).unmet)
     return later

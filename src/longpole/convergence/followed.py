@@ -22,6 +22,8 @@ from longpole.trace.clock import monotonic_ns
 from longpole.whatif.changes import Changes, told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from longpole.convergence.follow import Follower
 
 
@@ -33,6 +35,7 @@ class Following:
         self.problem: str | None = None
         self._options = options
         self._changes = changes
+        self._unmet: list[Callable[[], str | None]] = []  # to be asked when the script has trained
         self._process = os.getpid()
         self._watch = ImportWatch("torch", self._torch_is_there)
 
@@ -48,19 +51,25 @@ class Following:
             return Observed(problem=self.problem or "the script never imported torch")
         self.follower.stop()
         observed = self.follower.observed()
-        observed.problem = self.problem
+        observed.problem = self.problem or self._not_made(observed)
         if outcome.how != "script end" or (outcome.exit_code and observed.stopped == "script end"):
             observed.stopped = "error"
         observed.following_ns = _cost(observed, self.follower)
         observed.notes += _notes()
         return observed
 
+    def _not_made(self, observed: Observed) -> str | None:
+        """Why a change could not be made, of a script that trained."""
+        if not observed.step_ends_ns:
+            return None
+        return next((reason for ask in self._unmet if (reason := ask())), None)
+
     def _torch_is_there(self) -> None:
         try:
             if self._changes.are_any:
                 from longpole.apply import apply
 
-                apply(self._changes)
+                self._unmet = apply(self._changes)
             from longpole.convergence.follow import Follower
 
             budget = self._options.budget_s
