@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,44 @@ def test_what_is_no_trace_is_one_clear_line(tmp_path, content) -> None:
         open_trace(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"traceEvents": []}'.encode("utf-16"), "it is UTF-16"),
+        (b"PK\x03\x04rest", "it is a zip archive"),
+        (b"\x28\xb5\x2f\xfdrest", "it is compressed by zstd"),
+        (b"SQLite format 3\x00", "it is an SQLite database"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path, content, said) -> None:
+    path = tmp_path / "odd.json"
+    path.write_bytes(content)
+    with pytest.raises(LongpoleError, match=f"odd.json is not a trace: {said}"):
+        open_trace(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path) -> None:
+    path = tmp_path / "pipe.json"
+    os.mkfifo(path)
+    with pytest.raises(LongpoleError, match="is a pipe; give a file"):
+        open_trace(path)
+
+
+def test_an_event_that_never_ends_is_read_in_pieces_that_double(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(json_events, "PIECE_BYTES", 1 << 10)
+    monkeypatch.setattr(json_events, "EVENT_LIMIT", 1 << 16)
+    path = tmp_path / "endless.json"
+    path.write_bytes(b'{"traceEvents": [{"ph": "X", "name": "' + b"x" * (1 << 20))
+    scanned: list[int] = []
+    plain = json_events.event_spans
+    monkeypatch.setattr(json_events, "event_spans", lambda text: (scanned.append(len(text)), plain(text))[1])
+    with pytest.raises(LongpoleError, match="no event \\(An event is larger than"):
+        open_trace(path)
+    # 1 + 2 + 4 + ... KiB up to twice the limit, the last of it looked at twice: of 1 MiB in even pieces it would be 32 limits
+    assert len(scanned) <= 9
+    assert sum(scanned) < 5 << 16
 
 
 def test_an_absent_file_and_a_folder_are_one_clear_line(tmp_path) -> None:

@@ -79,6 +79,8 @@ def _files(path: Path) -> list[Path]:
     """The files that a path stands for. Raises LongpoleError where there are none."""
     if path.is_dir():
         return _in_folder(path)
+    if path.is_fifo():  # opening it would wait for a writer for ever
+        raise LongpoleError(f"{path} is a pipe; give a file, gzipped or not")
     if path.exists():
         return [path]
     if any(sign in str(path) for sign in "*?["):

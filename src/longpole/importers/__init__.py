@@ -23,6 +23,17 @@ IMPORTERS: Sequence[tuple[Callable[[bytes], bool], Callable[[Source], Trace]]] =
     (perfetto.sniff, perfetto.read),
 )
 
+# (how a file starts, what to do with it)
+KNOWN_OTHERS: Sequence[tuple[bytes, str]] = (
+    (b"PK\x03\x04", "it is a zip archive; unpack it and open the trace in it"),
+    (b"(\xb5/\xfd", "it is compressed by zstd; unpack it first"),
+    (b"\xfd7zXZ", "it is compressed by xz; unpack it first"),
+    (b"BZh", "it is compressed by bzip2; unpack it first"),
+    (b"\xff\xfe", "it is UTF-16, and JSON is UTF-8; convert it first"),
+    (b"\xfe\xff", "it is UTF-16, and JSON is UTF-8; convert it first"),
+    (b"SQLite format 3", "it is an SQLite database, of Nsight Systems perhaps; open what torch.profiler wrote"),
+)
+
 
 def open_trace(path: Path, workers: int | None = None) -> Trace:
     """The trace in one file, whatever its format and whether gzipped or not.
@@ -45,9 +56,14 @@ def open_trace(path: Path, workers: int | None = None) -> Trace:
                 return read(source)
     finally:
         source.close()
-    raise LongpoleError(
-        f"{path} is not a trace: it is neither JSON nor a Perfetto trace; open what torch.profiler wrote"
-    )
+    raise LongpoleError(f"{path} is not a trace: {_what_it_is(head)}")
+
+
+def _what_it_is(head: bytes) -> str:
+    for start, said in KNOWN_OTHERS:
+        if head.startswith(start):
+            return said
+    return "it is neither JSON nor a Perfetto trace; open what torch.profiler wrote"
 
 
 def _because(source: Source) -> str:

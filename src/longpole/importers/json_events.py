@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1 << 20
 HEADER_LIMIT = 64 << 20  # an event list that has not begun by then never will
-EVENT_LIMIT = 64 << 20
+EVENT_LIMIT = 16 << 20
 TRAILER_LIMIT = 64 << 20
 EVENTS_KEY = re.compile(rb'(?<!\\)"traceEvents"\s*:\s*\[')
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # ValidationError is a DecodeError
@@ -76,7 +76,8 @@ def lists_from(
     """
     window = Window(text)
     border: bytes | None = None
-    while window.fill(source, PIECE_BYTES):
+    size = PIECE_BYTES
+    while window.fill(source, size):
         border = border or learn_border(window.text(LEARN_BYTES))
         events, used, closing = _some(window, border, decoders)
         if closing is not None and until_border:
@@ -85,11 +86,12 @@ def lists_from(
             yield events
         del events  # it may look into the window
         window.drop(used)
+        size = max(PIECE_BYTES, len(window))  # twice as much where nothing was whole: what is read again adds up
         if closing is not None:
             _leave(window.text(), source, outside)
             return
         if len(window) > EVENT_LIMIT:
-            outside.notes.append("An event is larger than 64 MB, or the file is damaged there: the rest was left out.")
+            outside.notes.append("An event is larger than 16 MB, or the file is damaged there: the rest was left out.")
             return
     events, used, closing = _by_structure(window, decoders)
     if until_border and (closing is not None or window.text()[used:].strip(BETWEEN)):

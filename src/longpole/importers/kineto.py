@@ -39,8 +39,9 @@ def read(source: Source) -> Trace:
         for events in event_lists(source, outside, Decoders(reading.many, reading.one)):
             reading.add(events)
         if not reading.seen and "traceEvents" not in outside.fields and not outside.fields:
+            why = f" ({outside.notes[0].rstrip('.')})" if outside.notes else ""
             raise LongpoleError(
-                f"{source.path} is JSON but no trace: its list holds no event; open what torch.profiler wrote"
+                f"{source.path} is JSON but no trace: its list holds no event{why}; open what torch.profiler wrote"
             )
         return trace_of(source.path, part_of(reading), outside)
 

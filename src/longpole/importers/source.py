@@ -128,6 +128,8 @@ def _open(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise LongpoleError(f"{path} is a folder; name the trace files in it, for example {path}/*.json.gz")
+        if path.is_fifo():  # opening would wait for a writer, and formats are told apart by going back
+            raise LongpoleError(f"{path} is a pipe; give a file, gzipped or not")
         return path.open("rb")
     except OSError as error:
         raise LongpoleError(f"cannot read {path}: {error.strerror}") from error
