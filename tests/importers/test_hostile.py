@@ -211,7 +211,7 @@ def test_an_event_that_never_ends_is_read_in_pieces_that_double(tmp_path, monkey
     monkeypatch.setattr(json_events, "event_spans", lambda text: (scanned.append(len(text)), plain(text))[1])
     with pytest.raises(LongpoleError, match="no event \\(An event is larger than"):
         open_trace(path)
-    # 1 + 2 + 4 + ... KiB up to twice the limit, the last of it looked at twice: of 1 MiB in even pieces it would be 32 limits
+    # 1 + 2 + 4 + ... KiB up to twice the limit, the last looked at twice; even pieces would sum to 32 limits
     assert len(scanned) <= 9
     assert sum(scanned) < 5 << 16
 
