@@ -87,9 +87,10 @@ def product_flops(study: Study) -> float:
     return whole - sum(op.flops or 0.0 for op in study.ops if op.op.removesuffix("_backward") in UNCOVERED)
 
 
-@pytest.mark.parametrize(
-    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in names()]
-)
+EACH = [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in names()]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_flops_of_a_step_are_those_of_torch(name: str) -> None:
     step = steps_of(name)
     with CountFlops() as counted:

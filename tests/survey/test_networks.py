@@ -50,7 +50,7 @@ def test_a_step_gives_every_parameter_a_gradient_and_changes_it(name: str) -> No
     assert len(same) <= len(before) // 4
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", ["lenet", "gan", "bert-base"])
 def test_the_same_seed_gives_the_same_loss(name: str) -> None:
     def loss() -> float:
         torch.manual_seed(3)

@@ -23,6 +23,15 @@ class Estimate(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+class Serial(msgspec.Struct, frozen=True):
+    """The layers of a step that must wait for one another, as `analysis.serial_chain` has them."""
+
+    layers: int  # the most of them that wait for one another
+    of_layers: int
+    chain_share: float | None = None  # the least time of forward and backward, however much room, over what they take
+    at_once: float | None = None  # layers that could be at work at once, on average
+
+
 class Figures(msgspec.Struct):
     """One run of one network, in one process of its own."""
 
@@ -48,14 +57,7 @@ class Figures(msgspec.Struct):
     batch_size: int | None = None
     threads: int | None = None
     framework: str | None = None
-
-
-class Serial(msgspec.Struct, frozen=True):
-    """The chain of layers that must wait for one another."""
-
-    layers: int  # in the longest chain
-    chain_ms: float | None = None  # its time
-    at_once: float | None = None  # all layers' time over the chain's: how many could run side by side
+    serial: Serial | None = None
 
 
 class Row(msgspec.Struct):
@@ -74,6 +76,7 @@ class Row(msgspec.Struct):
     samples_per_s: float | None = None
     phases_ms: dict[str, float] = {}
     phases: dict[str, Estimate] = {}  # shares
+    passes_share: Estimate | None = None  # forward, loss and backward
     backward_to_forward: Estimate | None = None  # of forward with its loss
     input_grad_share: Estimate | None = None
     weight_grad_share: Estimate | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.answers import parts_of
-from longpole.analysis.survey import Figures
+from longpole.analysis.survey import Figures, Serial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +48,7 @@ def figures_of(study: Study) -> Figures:
         batch_size=study.run.batch_size,
         threads=study.machine.threads,
         framework=study.run.framework,
+        serial=_serial(study),
     )
 
 
@@ -61,3 +62,12 @@ def _bound(study: Study) -> dict[str, float] | None:
     if found is None:
         return None
     return {name: getattr(found, f"{name}_ms") for name in ("compute", "memory", "host", "outside", "unknown")}
+
+
+def _serial(study: Study) -> Serial | None:
+    """None where the step's graph was not seen."""
+    chain = study.serial_chain
+    if chain is None:
+        return None
+    share = chain.time_ms / chain.work_ms if chain.time_ms is not None and chain.work_ms else None
+    return Serial(chain.layers, chain.of_layers, share, chain.parallelism)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from longpole.survey.catalogue import Network
 
+PASSES = ("forward", "loss", "backward")
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -49,6 +51,11 @@ def backward_to_forward(run: Figures) -> float | None:
     return backward / forward if forward and backward else None
 
 
+def passes_share(run: Figures) -> float:
+    """Share of the step in forward, loss and backward."""
+    return sum(run.phases_ms.get(name, 0.0) for name in PASSES) / run.step_ms
+
+
 def products_share(run: Figures) -> float | None:
     """Share of the step in products of matrices, of whatever shape; None where ops were not recorded."""
     return sum(run.classes_ms.get(name, 0.0) for name in PRODUCTS) / run.step_ms if run.classes_ms else None
@@ -79,6 +86,8 @@ def _row(one: Measured, usual: _Usual) -> Row:
     row.backward_to_forward = ratio(ratios, usual.ratio) if ratios else None
     row.phases_ms = _means([run.phases_ms for run in runs])
     row.phases = _shares(runs, lambda run: run.phases_ms, usual.share)
+    row.passes_share = share([passes_share(run) for run in runs], usual.share)
+    row.serial = next((run.serial for run in runs if run.serial), None)
     row.classes = _shares(runs, lambda run: run.classes_ms, usual.share)
     row.input_grad_share = _share_of(runs, lambda run: run.input_grad_ms, usual.share)
     row.weight_grad_share = _share_of(runs, lambda run: run.weight_grad_ms, usual.share)
