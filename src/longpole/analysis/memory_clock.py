@@ -27,9 +27,7 @@ class StepClock:
     """The step cut into stretches of one phase each, in order and without holes."""
 
     def __init__(self, memory: StepMemory, phase_ms: Mapping[str, float], wall_ms: float | None) -> None:
-        self.end_ns = max(memory.end_ns - memory.start_ns - memory.spent_ns, 1)
-        known = [time for time in memory.storages.born_ns + memory.saved.saved_ns if time >= 0]
-        self.end_ns = max([self.end_ns, *known[-1:], *(end for _, _, end in memory.marks)])
+        self.end_ns = max([memory.length_ns, 1, *(end for _, _, end in memory.marks)])
         self._bounds, self._marked = _stretches(memory.marks, self.end_ns)
         self.words = _words(self._marked)
         self._ms = _milliseconds(self._bounds, self._marked, phase_ms, wall_ms)

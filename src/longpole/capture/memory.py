@@ -131,6 +131,7 @@ class MemoryWatch:
             start_ns=self._start_ns,
             end_ns=end_ns,
             spent_ns=clock.spent_ns + self.spent_ns + monotonic_ns() - end_ns,
+            length_ns=clock.times([end_ns])[0],
             storages=self._storages(rows, clock, calls, layers, row_of),
             saved=self._saved(clock, row_of),
             boundary=_boundary(calls, layers, self._reads, self.lives.born_ns),

@@ -101,7 +101,8 @@ class StepMemory(msgspec.Struct):
     step: int
     start_ns: int  # on the clock of the marks
     end_ns: int
-    spent_ns: int  # looking, taken off the times in here: end_ns - start_ns - spent_ns is the last time possible
+    spent_ns: int  # what looking took, in the step and at its edges
+    length_ns: int  # of the step without what looking took: the last time possible in here
     storages: Storages = msgspec.field(default_factory=Storages)
     saved: Saved = msgspec.field(default_factory=Saved)
     boundary: Boundary = msgspec.field(default_factory=Boundary)
@@ -176,7 +177,7 @@ def _check_step(step: StepMemory, layers: int) -> None:
         _within(rows, -1, layers - 1)
     for times in (storages.born_ns, storages.died_ns, saved.saved_ns, saved.used_ns, saved.freed_ns, readings.time_ns):
         _within([time for time in times if time != ALIVE], -1, FAR)
-    _within([step.step, step.spent_ns], 0, FAR)
+    _within([step.step, step.spent_ns, step.length_ns], 0, FAR)
     _within([step.start_ns, step.end_ns], -FAR, FAR)
     _within(
         [*readings.resident_bytes, *readings.device_bytes, step.measured_peak_bytes, *step.resident.values()], -1, FAR
