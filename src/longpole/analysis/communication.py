@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longpole.analysis.communication_names import is_communication, is_custom_communication
 from longpole.analysis.device_results import CommunicationTime
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import subtract, union
 from longpole.cost.collectives import bus_factor
 from longpole.trace import Kind
@@ -48,6 +50,7 @@ OPERATIONS: Sequence[tuple[str, str]] = (
 ARGUMENTS = re.compile(r"[(<].*", re.DOTALL)
 
 
+@lru_cache(maxsize=4096)
 def operation_of(name: str) -> str | None:
     """`all_reduce` from `ncclDevKernel_AllReduce_Sum_f32_RING_LL(...)` or `allreduce_coalesced`; None if unknown."""
     plain = ARGUMENTS.sub("", name.replace("(anonymous namespace)", ""))
@@ -83,7 +86,7 @@ def collective_kernels(trace: Trace) -> CollectiveKernels:
     rows = kernels[library | custom]
     given, named = _arguments(trace, rows)
     texts: dict[str | None, int] = {None: NOT_KNOWN}
-    by_code = {int(c): operation_of(trace.text(int(c))) for c in np.unique(events.name[rows])}
+    by_code = {int(c): operation_of(trace.text(int(c))) for c in distinct(events.name[rows])}
     operation = np.empty(len(rows), dtype=np.int32)
     for index, row in enumerate(rows.tolist()):
         found = _said(trace, int(given[index]), int(named[index])) or by_code[int(events.name[row])]
@@ -103,7 +106,7 @@ def collective_kernels(trace: Trace) -> CollectiveKernels:
 
 def _named(trace: Trace, kernels: NDArray[np.intp], test: Callable[[str], bool]) -> NDArray[np.bool_]:
     names = trace.events.name[kernels]
-    codes = [code for code in np.unique(names).tolist() if test(trace.text(code))]
+    codes = [code for code in distinct(names).tolist() if test(trace.text(code))]
     return np.isin(names, codes)
 
 
@@ -141,9 +144,9 @@ def _column(values: NDArray[np.int32] | NDArray[np.int64], given: NDArray[np.int
 
 def _fill_by_stream(lane: NDArray[np.int32], group: NDArray[np.int64], ranks: NDArray[np.int64]) -> None:
     """Gives kernels without arguments the group of the others on their stream, where those agree; in place."""
-    for one in np.unique(lane[group < 0]).tolist():
+    for one in distinct(lane[group < 0]).tolist():
         known = (lane == one) & (group >= 0)
-        if len(np.unique(group[known])) == 1:
+        if len(distinct(group[known])) == 1:
             lost = (lane == one) & (group < 0)
             group[lost], ranks[lost] = group[known][0], ranks[known].max()
 
@@ -170,7 +173,7 @@ def _time_of(
 ) -> CommunicationTime:
     first = int(mine[0])
     operation = calls.operations[calls.operation[first]] if calls.operation[first] >= 0 else None
-    sizes = np.unique(calls.ranks[mine][calls.ranks[mine] > 0])
+    sizes = distinct(calls.ranks[mine][calls.ranks[mine] > 0])
     ranks = int(sizes[0]) if len(sizes) == 1 else None
     duration = trace.events.duration_ns[calls.row[mine]]
     known = calls.message_bytes[mine] >= 0
@@ -207,7 +210,7 @@ def exposed_ns(trace: Trace, calls: CollectiveKernels) -> NDArray[np.int64]:
         if not len(mine):
             continue
         talking = calls.row[calls.library] if library else calls.row
-        others = np.setdiff1d(kernels, talking)
+        others = kernels[~np.isin(kernels, talking, assume_unique=True, kind="table")]
         compute = union(events.start_ns[others], events.end_ns[others])
         start, end = events.start_ns[calls.row[mine]], events.end_ns[calls.row[mine]]
         whole = union(start, end)

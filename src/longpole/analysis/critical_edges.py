@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import union
 from longpole.trace import DEVICE_WORK, Kind
 
@@ -111,7 +112,7 @@ def graph_of(trace: Trace, offset_ns: int = 0) -> Graph:
         launch_ns=np.where(known, np.minimum(started, start) + offset_ns, NOTHING).tolist(),
         launch_lane=np.where(known, events.lane[np.maximum(launch, 0)], NOTHING).tolist(),
         latency_ns=_latency(delay),
-        threads=_threads(trace, np.unique(events.lane[launch[known]]).tolist(), blocks, offset_ns),
+        threads=_threads(trace, distinct(events.lane[launch[known]]).tolist(), blocks, offset_ns),
         uncertain=(*why, *why_blocks),
     )
 
@@ -167,7 +168,7 @@ def _by_issue(
     """By (device, stream) the places of launched work and when it was launched, in order of launch."""
     events = trace.events
     found: dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.int64]]] = {}
-    for lane in np.unique(events.lane[rows]).tolist():
+    for lane in distinct(events.lane[rows]).tolist():
         places = np.flatnonzero((events.lane[rows] == lane) & (launch >= 0))
         issued = events.start_ns[launch[places]]
         order = np.argsort(issued, kind="stable")
@@ -179,7 +180,7 @@ def _calls(trace: Trace, pattern: re.Pattern[str]) -> NDArray[np.intp]:
     """Host calls whose name has the pattern, in order of start."""
     calls = trace.events.rows_of(Kind.RUNTIME)
     names = trace.events.name[calls]
-    codes = [code for code in np.unique(names).tolist() if pattern.search(trace.text(code))]
+    codes = [code for code in distinct(names).tolist() if pattern.search(trace.text(code))]
     return calls[np.isin(names, codes)]
 
 
@@ -193,7 +194,7 @@ def _possible(
     events = trace.events
     found = np.full(len(rows), NOTHING, dtype=np.int64)
     waits = events.start_ns[_calls(trace, STREAM_WAIT)]
-    if len(trace.waits.row) or len(np.unique(events.lane[rows])) < 2 or not len(waits):
+    if len(trace.waits.row) or len(distinct(events.lane[rows])) < 2 or not len(waits):
         return found, ()
     issued = np.where(launch >= 0, events.start_ns[np.maximum(launch, 0)], NOTHING)
     earlier = np.where(before >= 0, issued[np.maximum(before, 0)], NOTHING)
@@ -217,7 +218,7 @@ def _blocks(
     all_ends = events.end_ns  # a column made on the spot: once, and not for each call
     end = all_ends[rows]
     by_lane = {NOTHING: np.argsort(end, kind="stable")}
-    for lane in np.unique(events.lane[rows]).tolist():
+    for lane in distinct(events.lane[rows]).tolist():
         mine = np.flatnonzero(events.lane[rows] == lane)
         by_lane[lane] = mine[np.argsort(end[mine], kind="stable")]
     ends = {lane: end[places] for lane, places in by_lane.items()}

@@ -12,6 +12,7 @@ from longpole.analysis.critical_walk import Sort, walk
 from longpole.analysis.device_phases import host_phases
 from longpole.analysis.device_results import CriticalPath, PathPart
 from longpole.analysis.device_tree import innermost_at
+from longpole.analysis.distinct import distinct, distinct_with_inverse
 from longpole.analysis.ranks import names_of
 from longpole.analysis.skew import waits_of
 from longpole.analysis.study import Answer
@@ -67,7 +68,7 @@ def columns_of(trace: Trace) -> Columns:
     launch = events.launch[rows]
     phase[rows] = np.where(launch >= 0, phase[np.maximum(launch, 0)], int(Phase.NOBODY))
     op_class = np.full(len(events), int(OpClass.HOST), dtype=np.int64)
-    codes, which = np.unique(events.name[rows], return_inverse=True)
+    codes, which = distinct_with_inverse(events.name[rows])
     known = [classify_kernel(trace.text(code)) or OpClass.UNCLASSIFIED for code in codes.tolist()]
     op_class[rows] = np.array(known, dtype=np.int64)[which.reshape(-1)] if len(rows) else op_class[rows]
     op_class[communication_rows(trace)] = int(OpClass.COLLECTIVE)
@@ -169,12 +170,12 @@ def _pieces(path: Path, traces: Sequence[Trace], graphs: Sequence[Graph], offset
     time = path.end_ns - path.start_ns
     row = np.full(len(path.rank), -1, dtype=np.int64)
     parts: list[Pieces] = []
-    for rank in np.unique(path.rank).tolist():
+    for rank in distinct(path.rank).tolist():
         mine = np.flatnonzero((path.rank == rank) & (path.sort != Sort.HOST))
         row[mine] = graphs[rank].row[path.item[mine]]
         parts.append(Pieces(path.rank[mine], path.sort[mine], row[mine], time[mine]))
         on_host = (path.rank == rank) & (path.sort == Sort.HOST)
-        for lane in np.unique(path.item[on_host]).tolist():
+        for lane in distinct(path.item[on_host]).tolist():
             here = np.flatnonzero(on_host & (path.item == lane))
             low, high = path.start_ns[here] - offsets[rank], path.end_ns[here] - offsets[rank]
             found, length = _host_rows(traces[rank], lane, low[::-1], high[::-1])
@@ -236,7 +237,7 @@ def _result(
 def _sums(pieces: Pieces, namer: Namer) -> dict[str, int]:
     """Nanoseconds by what `namer` calls each piece; it is given the pieces of one rank at a time."""
     found: dict[str, int] = {}
-    for rank in np.unique(pieces.rank).tolist():
+    for rank in distinct(pieces.rank).tolist():
         mine = pieces.rank == rank
         some = Pieces(pieces.rank[mine], pieces.sort[mine], pieces.row[mine], pieces.time_ns[mine])
         codes, texts = namer(rank, some)

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from longpole.analysis.clock_alignment import align
-from longpole.analysis.communication import communication_times
 from longpole.analysis.critical_path import Columns, critical_path, critical_path_of_ranks
 from longpole.analysis.device_answers import answers, findings
-from longpole.analysis.device_attribution import Attribution, attribute
-from longpole.analysis.device_gap_table import gap_table
-from longpole.analysis.device_gaps import Gaps, find_gaps
-from longpole.analysis.device_parts import Whole, communication_total, merged, parts_of
+from longpole.analysis.device_parts import merged
 from longpole.analysis.device_poles import headline
-from longpole.analysis.device_steps import Turns, in_common, turns_of
+from longpole.analysis.device_rank import OneRank, one_rank
+from longpole.analysis.device_steps import in_common
 from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
-from longpole.analysis.device_timelines import timelines
 from longpole.analysis.device_words import ms
 from longpole.analysis.ranks import answer_of, findings_of, study_ranks
 from longpole.analysis.statistics import median_interval
-from longpole.analysis.study import Memory, Rank, RankStep, Run, Spread, Step, StepCounts, StepSample, Study
-from longpole.analysis.timeline import device_window, timeline
+from longpole.analysis.study import Memory, Run, Spread, Step, StepCounts, StepSample, Study
 from longpole.errors import LongpoleError
 from longpole.trace import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from longpole.analysis.device_exclusive import Pieces
+    from longpole.analysis.device_rank import Marks
     from longpole.analysis.device_results import CriticalPath
     from longpole.trace import Trace
-
-
-@dataclass(frozen=True, slots=True)
-class OneRank:
-    """What is known of one trace before ranks are put together."""
-
-    trace: Trace
-    turns: Turns
-    attribution: Attribution
-    whole: Whole
-    rank: Rank
 
 
 def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
@@ -52,15 +35,22 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
     Times are of the mean step: phases, op classes and ops each sum to it. With several ranks, parts are the mean
     over ranks. Raises LongpoleError where there is no trace or no such step.
     """
-    if not traces:
+    return study_of_ranks([one_rank(trace, step) for trace in traces])
+
+
+def study_of_ranks(studied: Sequence[OneRank]) -> Study:
+    """The study of the ranks of one run, of which each has been studied by itself; errors as of `device_study`."""
+    if not studied:
         raise LongpoleError("no trace to study; give a trace file, or a folder of them")
-    attributed = [attribute(trace) for trace in traces]
-    turns = in_common([turns_of(t, found.launched, step) for t, (_, found) in zip(traces, attributed, strict=True)])
-    ranks = [_one_rank(*one) for one in zip(traces, attributed, turns, strict=True)]
+    common = in_common([rank.turns for rank in studied])
+    ranks = [
+        rank if turns.kept == rank.turns.kept else one_rank(rank.trace, turns=turns)
+        for rank, turns in zip(studied, common, strict=True)
+    ]
     whole = merged([rank.whole for rank in ranks])
     first = ranks[0]
     unit = "step" if first.turns.has_steps else "recording"
-    types = {path: kind for rank in ranks for path, kind in _types(rank.attribution).items()}
+    types = {path: kind for rank in ranks for path, kind in _types(rank.marks).items()}
     study = Study(
         headline=headline(whole, unit),
         run=_run(ranks),
@@ -81,10 +71,10 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
 def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
     """Collectives of each rank, how the ranks compare where there are several, and the critical path of a step."""
     traces = [rank.trace for rank in ranks]
-    study.communication = [row for trace in traces for row in communication_times(trace)]
+    study.communication = [row for rank in ranks for row in rank.communication]
     study.critical_path = _critical_path(ranks)
     if len(traces) > 1:
-        study.rank_report = study_ranks(traces, [rank.attribution.host_phase.astype(np.int64) for rank in ranks])
+        study.rank_report = study_ranks(traces, [rank.marks.host_phase.astype(np.int64) for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
         study.findings += findings_of(study.rank_report)
         study.headline += "".join(
@@ -97,14 +87,14 @@ def _critical_path(ranks: Sequence[OneRank]) -> CriticalPath | None:
     longest = max(range(len(ranks)), key=lambda index: ranks[index].whole.step_ms)
     kept = sorted(ranks[longest].turns.kept, key=lambda turn: turn.ms)
     window = kept[len(kept) // 2].window
-    columns = [_columns(rank.attribution) for rank in ranks]
+    columns = [_columns(rank.marks) for rank in ranks]
     if len(ranks) == 1:
         return critical_path(ranks[0].trace, window, columns[0])
     traces = [rank.trace for rank in ranks]
     return critical_path_of_ranks(traces, longest, window, align(traces), columns)
 
 
-def _columns(found: Attribution) -> Columns:
+def _columns(found: Marks) -> Columns:
     return Columns(
         phase=found.phase.astype(np.int64),
         op_class=found.op_class.astype(np.int64),
@@ -113,38 +103,7 @@ def _columns(found: Attribution) -> Columns:
     )
 
 
-def _one_rank(trace: Trace, attributed: tuple[Pieces, Attribution], turns: Turns) -> OneRank:
-    pieces, found = attributed
-    windows = [turn.window for turn in turns.kept]
-    whole_window = device_window(trace)
-    gaps = None
-    if whole_window is not None:
-        low = min(whole_window[0], *(low for low, _ in windows))
-        high = max(whole_window[1], *(high for _, high in windows))
-        gaps = find_gaps(trace, pieces, found.host_phase, low, high)
-    whole = Whole(
-        parts=parts_of(trace, pieces, found, windows, gaps),
-        step_ms=sum(high - low for low, high in windows) / len(windows) / 1e6,
-        communication_ms=communication_total(pieces, windows) if gaps is not None else 0.0,
-        has_device=gaps is not None,
-    )
-    return OneRank(trace, turns, found, whole, _rank(trace, turns, pieces, found, gaps))
-
-
-def _rank(trace: Trace, turns: Turns, pieces: Pieces, found: Attribution, gaps: Gaps | None) -> Rank:
-    steps = turns.all if turns.has_steps else []
-    lines = timelines(pieces, [turn.window for turn in steps]) if gaps is not None else [None] * len(steps)
-    return Rank(
-        rank=trace.info.rank,
-        device=trace.info.device,
-        timeline=timeline(trace),
-        steps=[RankStep(turn.index, turn.ms, line) for turn, line in zip(steps, lines, strict=True)],
-        gaps=gap_table(trace, found, gaps) if gaps is not None else [],
-        note="" if pieces.row.size else "Nothing was recorded on this rank.",
-    )
-
-
-def _types(found: Attribution) -> dict[str, str]:
+def _types(found: Marks) -> dict[str, str]:
     return dict(zip(found.layers, found.layer_types, strict=True))
 
 
@@ -170,7 +129,7 @@ def _run(ranks: Sequence[OneRank]) -> Run:
 
 def _why_no_layers(ranks: Sequence[OneRank]) -> str:
     """The reason, where no rank has layers; "" where one has."""
-    reasons = [rank.attribution.why_no_layers for rank in ranks]
+    reasons = [rank.marks.why_no_layers for rank in ranks]
     return reasons[0] if all(reasons) else ""
 
 

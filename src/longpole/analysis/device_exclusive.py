@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.communication_names import is_communication, is_custom_communication
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import Intervals, union
 from longpole.trace import DEVICE_WORK, Kind
 
@@ -42,7 +43,7 @@ def device_pieces(trace: Trace) -> Pieces:
     names = events.name[rows]
     computing = precedence == COMPUTE
     for sort, test in ((COMMUNICATION, is_communication), (CUSTOM, is_custom_communication)):
-        talking = [code for code in np.unique(names[computing]) if test(trace.text(int(code)))]
+        talking = [code for code in distinct(names[computing]) if test(trace.text(int(code)))]
         precedence[np.isin(names, talking) & computing] = sort
     return Pieces(rows.astype(np.int64), events.start_ns[rows], events.end_ns[rows], precedence)
 

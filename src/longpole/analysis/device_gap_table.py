@@ -11,6 +11,7 @@ from longpole.analysis.device_gaps import Cause, Gaps
 from longpole.analysis.device_parts import CAUSE_NAMES
 from longpole.analysis.device_tree import innermost_at, nearest
 from longpole.analysis.device_words import ms, plain
+from longpole.analysis.distinct import distinct, distinct_with_inverse
 from longpole.analysis.study import Gap
 from longpole.analysis.timeline import device_window
 from longpole.trace import Kind
@@ -53,7 +54,7 @@ def gap_table(trace: Trace, found: Attribution, gaps: Gaps) -> list[Gap]:
                 cause=CAUSE_NAMES[cause],
                 ms=ns / 1e6,
                 share=ns / (high - low),
-                count=len(np.unique(gaps.number[mine])),
+                count=len(distinct(gaps.number[mine])),
                 evidence=_evidence(trace, cause, gaps, mine, inside, top),
             )
         )
@@ -66,10 +67,10 @@ def _places(trace: Trace, found: Attribution, gaps: Gaps) -> Places:
     # Of a stretch after a wait, the wait is what counts: look where the stretch begins.
     looked = np.where(gaps.cause == Cause.SYNCHRONIZATION, gaps.start_ns - 1, middle)
     row = np.full(len(looked), -1, dtype=np.int64)
-    for lane in np.unique(gaps.lane[gaps.lane >= 0]).tolist():
+    for lane in distinct(gaps.lane[gaps.lane >= 0]).tolist():
         mine = np.flatnonzero(gaps.lane == lane)
         row[mine] = innermost_at(trace, lane, looked[mine])
-    op = nearest(trace, np.isin(trace.events.kind, (Kind.OP, Kind.COLLECTIVE)))
+    op = nearest(trace, trace.events.mask_of(Kind.OP, Kind.COLLECTIVE))
     known = np.maximum(row, 0)
     site = np.where(row >= 0, found.site[known], -1)
     is_call = trace.events.kind[known] == Kind.RUNTIME
@@ -83,7 +84,7 @@ def _top_places(
     row, site = places.row[mine], places.site[mine]
     name = np.where(row >= 0, trace.events.name[np.maximum(row, 0)], -1).astype(np.int64)
     key = (name + 1) * (len(found.sites) + 1) + site + 1
-    keys, inverse = np.unique(key, return_inverse=True)
+    keys, inverse = distinct_with_inverse(key)
     sums = np.bincount(inverse.reshape(-1), weights=inside[mine])
     sums[keys == 0] = 0.0
     ranked = [int(index) for index in np.argsort(-sums, kind="stable")[:MOST_NAMES] if sums[index] > 0]

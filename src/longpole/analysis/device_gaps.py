@@ -17,6 +17,7 @@ import numpy as np
 
 from longpole.analysis.device_launches import NEVER, launches
 from longpole.analysis.device_marks import matching
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import Intervals, complement, intersect, subtract, union
 from longpole.trace import Kind, Phase
 
@@ -99,9 +100,7 @@ def find_gaps(
 def find_waits(trace: Trace, host_phase: NDArray[np.int64] | NDArray[np.int8]) -> Waits:
     """Times in which host threads fetched data, waited for a device, or waited for other ranks."""
     events = trace.events
-    fetching = np.flatnonzero(
-        (host_phase == Phase.DATA) & np.isin(events.kind, (Kind.OP, Kind.ANNOTATION, Kind.PYTHON))
-    )
+    fetching = np.flatnonzero((host_phase == Phase.DATA) & events.mask_of(Kind.OP, Kind.ANNOTATION, Kind.PYTHON))
     waiting = matching(trace, SYNCHRONIZING, (Kind.RUNTIME,))
     reads = matching(trace, re.compile("DtoH|DeviceToHost"), (Kind.MEMCPY,))
     waiting = np.union1d(waiting, events.launch[reads[events.launch[reads] >= 0]])
@@ -152,8 +151,8 @@ def _tells_to_wait(trace: Trace, following: NDArray[np.int64]) -> NDArray[np.boo
     launch = np.where(following >= 0, events.launch[np.maximum(following, 0)], -1)
     if not len(waits) or not len(launch):
         return found
-    calls = np.unique(events.launch[events.launch >= 0])
-    for lane in np.unique(events.lane[waits]).tolist():
+    calls = distinct(events.launch[events.launch >= 0])
+    for lane in distinct(events.lane[waits]).tolist():
         told, mine = waits[events.lane[waits] == lane], calls[events.lane[calls] == lane]
         here = np.flatnonzero((launch >= 0) & (events.lane[np.maximum(launch, 0)] == lane))
         last_told = np.r_[-1, told][np.searchsorted(told, launch[here], side="left")]

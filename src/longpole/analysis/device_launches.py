@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.distinct import distinct
 from longpole.trace import DEVICE_WORK, Kind
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def launches(trace: Trace, rows: NDArray[np.int64]) -> Launches:
     events = trace.events
     if not len(events) or not len(rows):
         return Launches(np.full(len(rows), NEVER), np.zeros(len(rows), dtype=np.int64))
-    calls = np.unique(events.launch[events.launch >= 0])
+    calls = distinct(events.launch[events.launch >= 0])
     row = np.maximum(rows, 0)
     launch = np.where(rows >= 0, events.launch[row], -1)
     at = np.maximum(launch, 0)

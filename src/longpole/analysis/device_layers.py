@@ -14,6 +14,7 @@ import numpy as np
 from longpole.analysis.device_marks import MODULE, matching
 from longpole.analysis.device_tree import inherit
 from longpole.analysis.device_work import at, launching
+from longpole.analysis.distinct import distinct
 from longpole.trace import Kind, Phase
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _by_sequence(trace: Trace, host: NDArray[np.int64], phase: NDArray[np.int64]
     backward = numbered[(phase[numbered] == Phase.BACKWARD) & (events.forward_thread[numbered] > 0)]
     forward = numbered[(events.forward_thread[numbered] <= 0) & (host[numbered] >= 0)]
     own = np.full(len(events), -1, dtype=np.int64)
-    for thread in np.unique(events.forward_thread[backward]).tolist():
+    for thread in distinct(events.forward_thread[backward]).tolist():
         mine = backward[events.forward_thread[backward] == thread]
         lane = _best_lane(trace, mine, forward)
         made = forward[events.lane[forward] == lane]
@@ -118,7 +119,7 @@ def _by_sequence(trace: Trace, host: NDArray[np.int64], phase: NDArray[np.int64]
 def _best_lane(trace: Trace, backward: NDArray[np.intp], forward: NDArray[np.intp]) -> int:
     """The thread whose sequence numbers these nodes carry: the one that has most of them."""
     wanted = trace.events.sequence[backward]
-    lanes = np.unique(trace.events.lane[forward]).tolist()
+    lanes = distinct(trace.events.lane[forward]).tolist()
 
     def found(lane: int) -> int:
         made = trace.events.sequence[forward[trace.events.lane[forward] == lane]]
@@ -147,7 +148,7 @@ def _accumulated(trace: Trace, host: NDArray[np.int64], phase: NDArray[np.int64]
     events = trace.events
     nodes = np.flatnonzero((events.parent < 0) & (phase == Phase.BACKWARD) & (events.kind == Kind.OP))
     names = [code for code, text in enumerate(trace.strings) if text.endswith("AccumulateGrad")]
-    for lane in np.unique(events.lane[nodes]).tolist():
+    for lane in distinct(events.lane[nodes]).tolist():
         mine = nodes[events.lane[nodes] == lane]
         layer = host[mine]
         known = np.where(layer >= 0, np.arange(len(mine)), 0)

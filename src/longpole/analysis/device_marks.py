@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.distinct import distinct, distinct_with_inverse
 from longpole.trace import Kind, Phase, label
 
 if TYPE_CHECKING:
@@ -92,13 +93,13 @@ def matching(trace: Trace, pattern: re.Pattern[str], kinds: Sequence[int]) -> ND
     """Rows of these kinds in whose name the pattern is found."""
     rows = trace.events.rows_of(*kinds)
     names = trace.events.name[rows]
-    codes = [code for code in np.unique(names).tolist() if pattern.search(trace.text(code))]
+    codes = [code for code in distinct(names).tolist() if pattern.search(trace.text(code))]
     return rows[np.isin(names, codes)]
 
 
 def _of_names(trace: Trace, table: Table, names: NDArray[np.int32]) -> NDArray[np.int64]:
     rules = [(int(phase), re.compile(pattern)) for phase, pattern in table]
-    codes, inverse = np.unique(names, return_inverse=True)
+    codes, inverse = distinct_with_inverse(names)
     phases = np.full(len(codes), -1, dtype=np.int64)
     for index, code in enumerate(codes.tolist()):
         text = trace.text(code)

@@ -10,6 +10,7 @@ import numpy as np
 from longpole.analysis.device_exclusive import COMMUNICATION, Pieces, exclusive
 from longpole.analysis.device_gaps import Cause
 from longpole.analysis.device_launches import Launched
+from longpole.analysis.distinct import distinct_with_inverse
 from longpole.trace import OpClass, Phase, Role, label
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def _grouped(
     """One part for each different combination of what is known of the rows."""
     key = np.zeros(len(rows), dtype=np.int64)
     for column in _told(found):
-        values, code = np.unique(column[rows].astype(np.int64), return_inverse=True)
-        _, key = np.unique(key * (len(values) + 1) + code.reshape(-1), return_inverse=True)
+        values, code = distinct_with_inverse(column[rows].astype(np.int64))
+        _, key = distinct_with_inverse(key * (len(values) + 1) + code)
         key = key.reshape(-1)
     groups = int(key.max()) + 1 if len(key) else 0
     sample = np.zeros(groups, dtype=np.int64)
@@ -151,9 +152,10 @@ def _idle(found: Attribution, gaps: Gaps, windows: Sequence[Window]) -> list[Par
     sums = np.zeros((len(Cause) * len(Phase), len(windows)))
     counts = np.zeros(len(sums))
     for step, (low, high) in enumerate(windows):
-        inside = np.maximum(np.minimum(gaps.end_ns, high) - np.maximum(gaps.start_ns, low), 0)
-        sums[:, step] = np.bincount(key, weights=inside, minlength=len(sums)) / 1e6
-        counts += np.bincount(key, weights=inside > 0, minlength=len(sums)) / len(windows)
+        here = slice(np.searchsorted(gaps.end_ns, low), np.searchsorted(gaps.start_ns, high))
+        inside = np.maximum(np.minimum(gaps.end_ns[here], high) - np.maximum(gaps.start_ns[here], low), 0)
+        sums[:, step] = np.bincount(key[here], weights=inside, minlength=len(sums)) / 1e6
+        counts += np.bincount(key[here], weights=inside > 0, minlength=len(sums)) / len(windows)
     return [
         _idle_part(Cause(one // len(Phase)), Phase(one % len(Phase)), sums[one], float(counts[one]))
         for one in np.flatnonzero(counts).tolist()

@@ -21,6 +21,7 @@ from longpole.analysis.device_marks import (
     phases_by_name,
 )
 from longpole.analysis.device_tree import inherit
+from longpole.analysis.distinct import distinct
 from longpole.trace import DEVICE_WORK, Kind, Phase
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST = 0.5  # share of a thread's time in backward nodes that makes it a backward thread
 NEVER = np.iinfo(np.int64).max
+NO_PHASE = 100  # stops a phase from being handed down
 WORKING = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
 
 
@@ -37,7 +39,9 @@ def host_phases(trace: Trace) -> NDArray[np.int64]:
     """Phase of each row of a host thread; NOBODY where nothing tells, and for rows that are not on the host."""
     events = trace.events
     stated = phases_by_name(trace)
+    stated[_steps_that_stick_out(trace)] = NO_PHASE
     phase = inherit(stated, events.parent)
+    phase[phase == NO_PHASE] = -1
     backward = _backward_rows(trace, phase)
     phase[backward] = Phase.BACKWARD
     silent = phase < 0
@@ -49,6 +53,17 @@ def host_phases(trace: Trace) -> NDArray[np.int64]:
     return phase
 
 
+def _steps_that_stick_out(trace: Trace) -> NDArray[np.intp]:
+    """Steps that begin inside a range and end after it: `prof.step()` called from a hook of the optimizer.
+
+    Such a step is the optimizer's child by the clock alone; its forward pass is none of the optimizer's.
+    """
+    events = trace.events
+    marks = matching(trace, STEP_MARK, (Kind.OP, Kind.ANNOTATION))
+    parent = events.parent[marks]
+    return marks[(parent >= 0) & (events.end_ns[marks] > events.end_ns[np.maximum(parent, 0)])]
+
+
 def _in_modules(trace: Trace) -> NDArray[np.bool_]:
     own = np.full(len(trace.events), -1, dtype=np.int64)
     own[matching(trace, MODULE, (Kind.PYTHON,))] = 1
@@ -58,7 +73,7 @@ def _in_modules(trace: Trace) -> NDArray[np.bool_]:
 def _backward_rows(trace: Trace, phase: NDArray[np.int64]) -> NDArray[np.intp]:
     """Rows of threads that do nothing but backward passes: between nodes they work for backward, too."""
     events = trace.events
-    top = np.flatnonzero((events.parent < 0) & np.isin(events.kind, WORKING))
+    top = np.flatnonzero((events.parent < 0) & events.mask_of(*WORKING))
     lanes = len(trace.lanes)
     time = events.duration_ns[top].astype(np.float64)
     whole = np.bincount(events.lane[top], weights=time, minlength=lanes)
@@ -67,13 +82,13 @@ def _backward_rows(trace: Trace, phase: NDArray[np.int64]) -> NDArray[np.intp]:
     marked = set(events.lane[matching(trace, STEP_MARK, (Kind.OP, Kind.ANNOTATION))].tolist())
     marked |= set(events.lane[phase == Phase.OPTIMIZER].tolist())
     mine = [lane for lane in np.flatnonzero(part > MOST * whole).tolist() if lane not in marked]
-    return np.flatnonzero(np.isin(events.lane, mine) & np.isin(events.kind, (*WORKING, Kind.ANNOTATION)))
+    return np.flatnonzero(np.isin(events.lane, mine) & events.mask_of(*WORKING, Kind.ANNOTATION))
 
 
 def _by_order(trace: Trace, phase: NDArray[np.int64]) -> None:
     """Fills rows that no name speaks for: forward before a backward pass, clipping between it and the update."""
     events = trace.events
-    rows = np.flatnonzero((phase < 0) & np.isin(events.kind, WORKING))
+    rows = np.flatnonzero((phase < 0) & events.mask_of(*WORKING))
     differentiated = (events.sequence >= 0) & (phase < 0)
     phase[inherit(np.where(differentiated, 1, -1).astype(np.int64), events.parent) == 1] = Phase.FORWARD
     backward = np.sort(events.start_ns[phase == Phase.BACKWARD])
@@ -111,7 +126,7 @@ def _losses(trace: Trace, phase: NDArray[np.int64]) -> None:
     losses = losses[phase[losses] == Phase.FORWARD]
     starts = np.sort(events.start_ns[losses])
     borders = np.sort(np.r_[events.start_ns[phase == Phase.BACKWARD], events.start_ns[_updates(trace)]])
-    rows = np.flatnonzero((phase == Phase.FORWARD) & np.isin(events.kind, WORKING))
+    rows = np.flatnonzero((phase == Phase.FORWARD) & events.mask_of(*WORKING))
     if not len(starts) or not len(borders):
         phase[losses] = Phase.LOSS
         return
@@ -141,7 +156,7 @@ def device_phases(trace: Trace, host: NDArray[np.int64], communicating: NDArray[
     rows = events.rows_of(*DEVICE_WORK)
     launched = rows[events.launch[rows] >= 0]
     phase[launched] = host[events.launch[launched]]
-    for lane in np.unique(events.lane[rows]).tolist():
+    for lane in distinct(events.lane[rows]).tolist():
         mine = rows[events.lane[rows] == lane]
         phase[mine] = _between_neighbours(phase[mine])
     rows_in = _copies_in(trace, rows)
@@ -165,5 +180,5 @@ def _copies_in(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Copies from the host to a device."""
     copies = rows[trace.events.kind[rows] == Kind.MEMCPY]
     names = trace.events.name[copies]
-    inward = [c for c in np.unique(names).tolist() if "HtoD" in trace.text(c) or "HostToDevice" in trace.text(c)]
+    inward = [c for c in distinct(names).tolist() if "HtoD" in trace.text(c) or "HostToDevice" in trace.text(c)]
     return copies[np.isin(names, inward)]

@@ -42,7 +42,7 @@ def nearest(trace: Trace, is_wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
 def innermost_at(trace: Trace, lane: int, times: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each time the row of the innermost event open on a host lane then; -1 where none is."""
     events = trace.events
-    rows = np.flatnonzero((events.lane == lane) & np.isin(events.kind, NESTED))
+    rows = np.flatnonzero((events.lane == lane) & events.mask_of(*NESTED))
     found = np.full(len(times), -1, dtype=np.int64)
     place = np.searchsorted(events.start_ns[rows], times, side="right") - 1
     open_rows = np.flatnonzero(place >= 0)
@@ -77,7 +77,7 @@ def host_pieces(trace: Trace) -> Pieces:
 def _self_time(trace: Trace, lane: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row, start and end of stretches in which an event of the lane is the innermost."""
     events = trace.events
-    rows = np.flatnonzero((events.lane == lane) & np.isin(events.kind, NESTED) & (events.duration_ns > 0))
+    rows = np.flatnonzero((events.lane == lane) & events.mask_of(*NESTED) & (events.duration_ns > 0))
     times = np.unique(np.r_[events.start_ns[rows], events.end_ns[rows]])
     owner = innermost_at(trace, lane, times[:-1]) if len(times) else np.empty(0, dtype=np.int64)
     known = np.flatnonzero(owner >= 0)

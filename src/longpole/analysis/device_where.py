@@ -9,6 +9,7 @@ import numpy as np
 
 from longpole.analysis.device_marks import STEP_MARK
 from longpole.analysis.device_tree import inherit
+from longpole.analysis.distinct import distinct_with_inverse
 from longpole.trace import Kind
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def sites(trace: Trace) -> tuple[NDArray[np.int64], list[str]]:
     events = trace.events
     rows = events.rows_of(Kind.ANNOTATION, Kind.PYTHON)
     keys = events.name[rows].astype(np.int64) * 16 + events.kind[rows]
-    codes, inverse = np.unique(keys, return_inverse=True)
+    codes, inverse = distinct_with_inverse(keys)
     texts: dict[str, int] = {}
     numbers = np.full(len(codes), -1, dtype=np.int64)
     for index, code in enumerate(codes.tolist()):

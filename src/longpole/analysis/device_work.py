@@ -10,6 +10,7 @@ import numpy as np
 
 from longpole.analysis.device_marks import BACKWARD_NODE, MODULE, matching
 from longpole.analysis.device_tree import inherit, nearest
+from longpole.analysis.distinct import distinct_with_inverse
 from longpole.cost.op_classes import classify_kernel, classify_op, kernel_role
 from longpole.trace import DEVICE_WORK, Kind, OpClass, Phase, Role
 
@@ -40,13 +41,13 @@ def launching(trace: Trace) -> NDArray[np.int64]:
     """For each row of device work its launch, for a host row the row itself; -1 where not known."""
     events = trace.events
     own = np.arange(len(events), dtype=np.int64)
-    return np.where(np.isin(events.kind, ON_DEVICE), events.launch.astype(np.int64), own)
+    return np.where(events.mask_of(*ON_DEVICE), events.launch.astype(np.int64), own)
 
 
 def ops(trace: Trace) -> NDArray[np.int64]:
     """For each row the innermost op round it or round its launch; -1 where there is none."""
     events = trace.events
-    found = nearest(trace, np.isin(events.kind, (Kind.OP, Kind.COLLECTIVE)))
+    found = nearest(trace, events.mask_of(Kind.OP, Kind.COLLECTIVE))
     return at(found, launching(trace))
 
 
@@ -62,7 +63,7 @@ def op_classes(trace: Trace) -> NDArray[np.uint8]:
     found = at(by_op, launching(trace))
     by_kernel = _classes(trace, DEVICE_WORK, classify_kernel)
     found = np.where(by_kernel >= 0, by_kernel, found)
-    host_only = (found < 0) & np.isin(events.kind, (Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON))
+    host_only = (found < 0) & events.mask_of(Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON)
     found[host_only] = OpClass.HOST
     return np.maximum(found, int(OpClass.UNCLASSIFIED)).astype(np.uint8)
 
@@ -70,7 +71,7 @@ def op_classes(trace: Trace) -> NDArray[np.uint8]:
 def _classes(trace: Trace, kinds: Sequence[int], classify: Callable[[str], OpClass | None]) -> NDArray[np.int64]:
     """Classes by name, -1 where there is none; an op that only dispatches has none of its own."""
     rows = trace.events.rows_of(*kinds)
-    codes, inverse = np.unique(trace.events.name[rows], return_inverse=True)
+    codes, inverse = distinct_with_inverse(trace.events.name[rows])
     classes = [classify(trace.text(code)) for code in codes.tolist()]
     numbers = np.array([-1 if one in LOOSE and classify is classify_op else int(one or 0) for one in classes] or [0])
     numbers[numbers == int(OpClass.UNCLASSIFIED)] = -1
@@ -86,8 +87,8 @@ def roles(trace: Trace, phase: NDArray[np.int64]) -> NDArray[np.uint8]:
     host = _host_roles(trace, phase)
     found = np.maximum(at(host, launching(trace)), 0)
     found[(found == 0) & np.isin(phase, (Phase.FORWARD, Phase.LOSS))] = Role.FORWARD
-    in_backward = np.flatnonzero(np.isin(events.kind, ON_DEVICE) & (phase == Phase.BACKWARD))
-    codes, inverse = np.unique(events.name[in_backward], return_inverse=True)
+    in_backward = np.flatnonzero(events.mask_of(*ON_DEVICE) & (phase == Phase.BACKWARD))
+    codes, inverse = distinct_with_inverse(events.name[in_backward])
     named = np.array([_role_of_name(trace.text(code)) for code in codes.tolist()] or [0], dtype=np.int64)
     if len(in_backward):
         by_name = named[inverse.reshape(-1)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.distinct import distinct_with_inverse
 from longpole.trace import DEVICE_WORK, Kind
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _ranges(trace: Trace, steps: Sequence[StepWindow]) -> dict[str, float]:
         annotated = (parent >= 0) & (events.kind[np.maximum(parent, 0)] == Kind.ANNOTATION)
         parent = np.where(annotated, events.parent[np.maximum(parent, 0)], parent)
     rows = rows[parent < 0]
-    codes, which = np.unique(events.name[rows], return_inverse=True)
+    codes, which = distinct_with_inverse(events.name[rows])
     time = np.bincount(which.reshape(-1), weights=events.duration_ns[rows], minlength=len(codes))
     known = {f"ProfilerStep#{step.index}" for step in steps}
     texts = [trace.text(int(code)) for code in codes]

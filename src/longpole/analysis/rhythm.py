@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import union
 from longpole.trace import DEVICE_WORK, Kind, StepWindow
 
@@ -54,7 +55,7 @@ def find_steps(trace: Trace) -> tuple[list[StepWindow], str]:
     for rule in RULES:
         turns = rule.find(trace)
         if turns:
-            turns[-1] = _with_its_device_work(trace, turns[-1])
+            turns[-1] = _with_its_device_work(_launched_work(trace), turns[-1])
             return [StepWindow(index=index, start_ns=start, end_ns=end) for index, start, end in turns], rule.sentence
     return [], (
         "No steps: the trace has no ProfilerStep ranges, optimizer steps, backward passes or repeating kernels; "
@@ -70,8 +71,9 @@ def device_windows(trace: Trace, steps: Sequence[StepWindow]) -> list[StepWindow
     """
     found: list[StepWindow] = []
     reached: int | None = None
+    work = _launched_work(trace)
     for step in steps:
-        _, start, end = _with_its_device_work(trace, (step.index, step.start_ns, step.end_ns))
+        _, start, end = _with_its_device_work(work, (step.index, step.start_ns, step.end_ns))
         start = step.start_ns if reached is None else max(reached, start)
         reached = max(start, end)
         found.append(msgspec.structs.replace(step, start_ns=start, end_ns=reached))
@@ -131,7 +133,7 @@ def repeated_annotation(trace: Trace) -> list[Turn]:
     rows = events.rows_of(Kind.ANNOTATION)
     rows = rows[events.duration_ns[rows] > 0]
     recorded = _host_end(trace) - _host_start(trace) if len(rows) else 0
-    for name in np.unique(events.name[rows]):
+    for name in distinct(events.name[rows]):
         mine = _outermost(trace, rows[events.name[rows] == name])
         span = int(events.end_ns[mine[-1]] - events.start_ns[mine[0]])
         covered = int(events.duration_ns[mine].sum())
@@ -151,7 +153,7 @@ def kernel_rhythm(trace: Trace) -> list[Turn]:
         return []
     names = trace.events.name[kernels]
     codes, counts = np.unique(names, return_counts=True)
-    for beat in np.unique(counts[counts >= LEAST_NAMES]).tolist():
+    for beat in distinct(counts[counts >= LEAST_NAMES]).tolist():
         if np.mean(counts % beat == 0) < MOST_NAMES:
             continue
         times = [trace.events.start_ns[kernels[names == code]] for code in codes[counts == beat]]
@@ -186,7 +188,7 @@ def _matching(trace: Trace, pattern: re.Pattern[str]) -> tuple[NDArray[np.intp],
     """Host ranges whose whole name matches, in order of start, with the pattern's group for each."""
     rows = trace.events.rows_of(*HOST_RANGES)
     names = trace.events.name[rows]
-    found = {int(code): pattern.fullmatch(trace.text(int(code))) for code in np.unique(names)}
+    found = {int(code): pattern.fullmatch(trace.text(int(code))) for code in distinct(names)}
     groups = {code: match.group(1) for code, match in found.items() if match is not None}
     rows = rows[np.isin(names, list(groups))]
     return rows, [groups[int(code)] for code in trace.events.name[rows]]
@@ -217,7 +219,7 @@ def _to_next(trace: Trace, rows: NDArray[np.intp], numbers: list[int]) -> list[T
 def _backward_rows(trace: Trace) -> NDArray[np.intp]:
     rows = trace.events.rows_of(Kind.OP)
     names = trace.events.name[rows]
-    nodes = [code for code in np.unique(names) if trace.text(int(code)).startswith(BACKWARD_NODE)]
+    nodes = [code for code in distinct(names) if trace.text(int(code)).startswith(BACKWARD_NODE)]
     return rows[np.isin(names, nodes)]
 
 
@@ -236,12 +238,20 @@ def _host_end(trace: Trace) -> int:
     return int(trace.events.end_ns[rows].max())
 
 
-def _with_its_device_work(trace: Trace, turn: Turn) -> Turn:
-    """The turn, longer where device work that it started ends after it."""
-    index, start, end = turn
+def _launched_work(trace: Trace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When each piece of device work was launched, and when it ended; in the order of launching."""
     events = trace.events
     rows = events.rows_of(*DEVICE_WORK)
     rows = rows[events.launch[rows] >= 0]
-    started = events.start_ns[events.launch[rows]]
-    rows = rows[(started >= start) & (started < end)]
-    return (index, start, max(end, int(events.end_ns[rows].max()))) if len(rows) else turn
+    launched = events.start_ns[events.launch[rows]]
+    order = np.argsort(launched, kind="stable")
+    rows = rows[order]
+    return launched[order], events.start_ns[rows] + events.duration_ns[rows]
+
+
+def _with_its_device_work(work: tuple[NDArray[np.int64], NDArray[np.int64]], turn: Turn) -> Turn:
+    """The turn, longer where device work that it started ends after it."""
+    index, start, end = turn
+    launched, ends = work
+    low, high = np.searchsorted(launched, (start, end))
+    return (index, start, max(end, int(ends[low:high].max()))) if high > low else turn

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.communication_names import is_communication
+from longpole.analysis.distinct import distinct
 from longpole.analysis.intervals import Intervals, clip, subtract, total, union
 from longpole.analysis.study import Share, Timeline
 from longpole.trace import DEVICE_WORK, Kind
@@ -32,7 +33,7 @@ def communication_rows(trace: Trace) -> NDArray[np.intp]:
     """Rows of kernels of communication libraries (`communication_names.LIBRARIES`)."""
     kernels = trace.events.rows_of(Kind.KERNEL)
     names = trace.events.name[kernels]
-    communicating = [code for code in np.unique(names) if is_communication(trace.text(int(code)))]
+    communicating = [code for code in distinct(names) if is_communication(trace.text(int(code)))]
     return kernels[np.isin(names, communicating)]
 
 
@@ -49,7 +50,7 @@ def timeline(trace: Trace, window: Window | None = None) -> Timeline | None:
     low, high = window if window is not None else whole
     kernels = trace.events.rows_of(Kind.KERNEL)
     talking = communication_rows(trace)
-    compute = _within(trace, np.setdiff1d(kernels, talking, assume_unique=True), low, high)
+    compute = _within(trace, kernels[~np.isin(kernels, talking, assume_unique=True, kind="table")], low, high)
     communication = _within(trace, talking, low, high)
     busy = total(_within(trace, trace.events.rows_of(*DEVICE_WORK), low, high))
     copies = _within(trace, trace.events.rows_of(Kind.MEMCPY, Kind.MEMSET), low, high)

@@ -63,7 +63,10 @@ def read_large(path: Path, workers: int) -> Trace | None:
         parts = _read(path, edges, outside, min(workers, MOST_WORKERS))
     except (UnprovenError, WorkerLostError, OSError):
         return None
-    return trace_of(path, join(parts), outside)
+    whole = join(parts)
+    if not whole.tables.seen and not outside.fields:
+        return None  # a list of something else: one process says so
+    return trace_of(path, whole, outside)
 
 
 def find_cuts(source: Source, border: bytes | None, start: int, size: int) -> list[int]:
