@@ -51,8 +51,12 @@ def cut(study: Study, limits: Limits) -> tuple[dict[str, Any], list[str]]:
     data["ops"] = _ops(study.ops, limits.ops, said)
     data["ranks"] = _ranks(study.ranks, limits.rank_steps, said)
     data["communication"] = _communication(study.communication, limits.communication, said)
+    data["memory"]["timeline"] = None  # drawn beside, as a picture
+    data["memory"]["saved_by_layer"] = data["memory"]["saved_by_layer"][: limits.layers]
     for row in (*data["phases"], *data["layers"], *data["op_classes"], *data["ops"]):
         row.pop("samples", None)  # values of each step: for `compare`, and many
+    for row in data["layers"]:
+        row["saved_parts"] = []
     _shorten_lists(data, said)
     samples = data["step"]["samples"]
     if len(samples) > limits.samples:

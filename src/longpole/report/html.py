@@ -17,6 +17,7 @@ import msgspec
 
 from longpole.report.cut import Limits, cut, short_texts
 from longpole.report.figures import clean
+from longpole.report.memorypicture import memory_section
 from longpole.report.onestep import one_step
 from longpole.report.terminal import text_report
 
@@ -69,6 +70,7 @@ def _document(study: Study, data: dict[str, Any]) -> str:
 </head>
 <body>
 <div id="app"></div>
+{memory_section(study.memory)}
 <noscript><pre>{plain_report}</pre></noscript>
 <script type="text/plain" id="data">{base64.b64encode(packed).decode("ascii")}</script>
 <script>{script}</script>

@@ -15,6 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from longpole.analysis.memory_clock import StepClock
+from longpole.analysis.memory_ledger import ledger_of
+from longpole.analysis.memory_results import HOLDERS
 from longpole.errors import LongpoleError
 from longpole.trace import DEVICE_WORK, Kind, Level, Phase, Role, label
 from longpole.trace.store import dump
@@ -150,6 +153,7 @@ def _events(part: _Part) -> Iterator[bytes]:
     yield from _spans(part)
     yield from _flows(part)
     yield from _memory(part)
+    yield from _held(part)
 
 
 def _text(text: str) -> str:
@@ -397,3 +401,18 @@ def _memory(part: _Part) -> Iterator[bytes]:
             f'{{"ph":"i","cat":"cpu_instant_event","s":"t","name":"[memory]","pid":{host},"tid":0,'
             f'"ts":{_us(time_ns)},"args":{_json(args)}}}'
         ).encode()
+
+
+def _held(part: _Part) -> Iterator[bytes]:
+    """What tensors held through each watched step, as a stacked counter; times lie within the step."""
+    record = part.trace.memory_record
+    for step in record.steps if record is not None else ():
+        ledger = ledger_of(step, StepClock(step, {}, None))
+        if ledger is None:
+            continue
+        for time_ns, held in zip(ledger.times_ns.tolist(), ledger.held.tolist(), strict=True):
+            figures = dict(zip(HOLDERS, held, strict=True))
+            yield (
+                f'{{"ph":"C","name":"memory held by tensors","pid":{part.marks},'
+                f'"ts":{_us(step.start_ns + time_ns)},"args":{_json(figures)}}}'
+            ).encode()

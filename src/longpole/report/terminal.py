@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from longpole.report import devicelines, layertree, summary
+from longpole.report import devicelines, layertree, memorylines, summary
 from longpole.report.figures import (
     byte_size,
     clean,
@@ -99,7 +99,7 @@ def screen(
         lambda: devicelines.compared(study, wide),
         lambda: devicelines.communication(study, wide, top),
         lambda: devicelines.critical_path(study, wide),
-        lambda: _memory(study, wide),
+        lambda: memorylines.memory(study, summary.memory_items(study), wide, blocks=blocks),
         lambda: _doubts(study, wide),
         lambda: [line for text in more for line in wrapped(text, wide, 2)],
     ]
@@ -268,11 +268,6 @@ def _layer_cells(row: layertree.TreeRow, places: int) -> list[str]:
 
 def _gradients(t: LayerTime) -> tuple[float | None, float | None]:
     return t.input_grad_ms, t.weight_grad_ms
-
-
-def _memory(study: Study, width: int) -> list[Line]:
-    items = summary.memory_items(study)
-    return wrapped("memory: " + " · ".join(items), width, 4, first=2) if items else []
 
 
 def _doubts(study: Study, width: int) -> list[Line]:
