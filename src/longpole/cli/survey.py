@@ -123,6 +123,24 @@ def _write(found: Survey, options: dict[str, Any]) -> None:
         sys.stdout.write(found.to_json().decode() + "\n")
     elif options["json_"]:
         write_text(Path(options["json_"]), found.to_json().decode() + "\n")
+    if options["html"]:
+        from longpole.report.survey_page import page
+
+        write_text(options["html"], page(found))
+    if options["answers"]:
+        from longpole.cli.survey_traces import recorded
+        from longpole.survey.answers_page import page as answers
+
+        write_text(options["answers"], answers(found, _again(options), recorded()))
+
+
+def _again(options: dict[str, Any]) -> str:
+    """The command that makes the same again."""
+    networks = "--all" if options["everything"] else " ".join(options["networks"])
+    said = [f"--{name}" for name in ("full",) if options[name]]
+    said += [f"--threads {options['threads']}"] if options["threads"] else []
+    words = ["longpole survey", networks, *said, f"--budget {options['budget']:g} --runs {options['runs']}"]
+    return " ".join([*words, f"--answers {options['answers']}"])
 
 
 def _show(found: Survey) -> None:

@@ -1,0 +1,44 @@
+"""Figures of recorded GPU traces, to stand beside a survey's: those in the folder that $LONGPOLE_TRACES names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from longpole.survey.answers_page import Recorded
+
+VARIABLE = "LONGPOLE_TRACES"
+MOST_BYTES = 64 * 2**20  # of one file; larger ones are left out
+
+
+def recorded() -> list[Recorded]:
+    """Every trace of a GPU in the folder that shows both forward and backward; those that cannot be read are not."""
+    folder = os.environ.get(VARIABLE)
+    if not folder or not Path(folder).is_dir():
+        return []
+    places = [path for path in sorted(Path(folder).iterdir()) if path.name.endswith((".json", ".json.gz"))]
+    found = [_recorded(path) for path in places if path.stat().st_size <= MOST_BYTES]
+    return [one for one in found if one is not None]
+
+
+def _recorded(path: Path) -> Recorded | None:
+    from longpole.analysis.make import study
+    from longpole.importers import open_traces
+    from longpole.survey.answers_page import Recorded
+    from longpole.survey.figures import figures_of
+    from longpole.survey.rows import backward_to_forward
+
+    try:
+        made = study(open_traces([path]))
+        figures = figures_of(made)
+    except (LongpoleError, ValueError):
+        return None
+    on_device = made.ranks and made.ranks[0].timeline is not None
+    if not on_device or backward_to_forward(figures) is None:
+        return None
+    device = made.run.device or made.ranks[0].device or "not named"
+    return Recorded(path.name.partition(".")[0].replace("__", " "), device, figures)

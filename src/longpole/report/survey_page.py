@@ -1,0 +1,169 @@
+"""A survey as a page: one file that works offline, a stacked bar for each network, sorted by any column.
+
+Without script the table is whole and in the order of the survey; the script only sorts rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from html import escape
+from typing import TYPE_CHECKING
+
+from longpole.report.figures import byte_size, clean, ms, number, percent
+from longpole.report.survey_text import PHASES, bound_by, other_share, phase_share, with_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from longpole.analysis.survey import Estimate, Row, Survey
+
+BAR = 240  # width of a bar in its own units
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2329; --dim: #66707a; --line: #d9dee3; --paper: #fff;
+  --data: #e0a92e; --forward: #3f7fc1; --backward: #9b51b0; --optim: #3c9a5f; --other: #9aa3ab; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --dim: #9aa3ab; --line: #363d44; --paper: #16191c; } }
+body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem; }
+h1 { font-size: 1.35rem; margin: 0; } p { color: var(--dim); max-width: 60rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, td.words, th.words { text-align: left; }
+td.words { white-space: normal; min-width: 18rem; color: var(--dim); }
+th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid; }
+th[aria-sort=ascending] button::after { content: " \\25B4"; }
+th[aria-sort=descending] button::after { content: " \\25BE"; }
+svg { display: block; } .data { fill: var(--data); } .forward { fill: var(--forward); }
+.backward { fill: var(--backward); } .optim { fill: var(--optim); } .other { fill: var(--other); }
+.key { display: inline-flex; align-items: center; gap: .35rem; margin-right: 1rem; }
+"""
+SCRIPT = """
+const body = document.querySelector("tbody");
+const heads = [...document.querySelectorAll("th")];
+for (const [at, head] of heads.entries()) head.querySelector("button")?.addEventListener("click", () => {
+  const down = head.getAttribute("aria-sort") !== "descending" && !head.classList.contains("words");
+  const up = head.classList.contains("words") && head.getAttribute("aria-sort") === "ascending";
+  for (const other of heads) other.removeAttribute("aria-sort");
+  const falls = down || up;
+  head.setAttribute("aria-sort", falls ? "descending" : "ascending");
+  const key = row => row.cells[at]?.dataset.key ?? "";
+  const order = (a, b) => {
+    if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
+    const by = isNaN(key(a)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
+    return falls ? -by : by;
+  };
+  body.append(...[...body.rows].sort(order));
+});
+"""
+Cell = tuple[str, "float | str | None"]  # what is shown, and what it sorts by; None: not known, always last
+
+
+def page(survey: Survey) -> str:
+    """A whole HTML document; every name in it is escaped, and nothing is fetched."""
+    rows = "\n".join(_row(row) for row in survey.rows)
+    heads = "".join(_heading(name) for name in HEADINGS)
+    policy = (
+        f"default-src 'none'; script-src '{_hash(SCRIPT)}'; style-src '{_hash(STYLE)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    about = escape(
+        f"{survey.size} networks · {survey.machine or 'unknown machine'}, {survey.cores} cores, "
+        f"{survey.threads} threads · {survey.framework or 'torch'} · {survey.runs} runs each · {survey.date}"
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>longpole survey</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>Where a training step goes, network by network</h1>
+<p>{about}</p>
+<p>{_legend()}</p>
+<div class="wide"><table>
+<thead><tr>{heads}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table></div>
+<p>Click a heading to sort. In brackets: where another survey like this one would find the figure, 95 times of 100.
+Forward holds its loss, optimizer the clipping; products are matmul, convolution, attention and recurrent layers.</p>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+HEADINGS = (
+    "network", "the step", "step", "samples/s", *(name for name, _ in PHASES), "other", "backward / forward",
+    "input grad", "weight grad", "products", "of FLOPs", "bound by", "saved", "parameters", "the long pole",
+)  # fmt: skip
+_WORDS = ("network", "bound by", "the long pole")
+
+
+def _heading(name: str) -> str:
+    words = ' class="words"' if name in _WORDS else ""
+    return f"<th{words}>{name}</th>" if name == "the step" else f"<th{words}><button>{escape(name)}</button></th>"
+
+
+def _legend() -> str:
+    square = '<svg width="12" height="12" aria-hidden="true"><rect class="{0}" width="12" height="12"/></svg>{0}'
+    return "".join(f'<span class="key">{square.format(name)}</span>' for name in (*(n for n, _ in PHASES), "other"))
+
+
+def _row(row: Row) -> str:
+    name = _cell((clean(row.network), row.network))
+    if not row.runs:
+        why = f"failed: {_safe(row.failed)}"
+        return f'<tr>{name}<td data-key="" class="words" colspan="{len(HEADINGS) - 1}">{why}</td></tr>'
+    shares = [(name, phase_share(row, phases)) for name, phases in PHASES] + [("other", other_share(row))]
+    bound = bound_by(row)
+    cells: list[Cell] = [
+        (ms(row.step_ms.value if row.step_ms else None), row.step_ms.value if row.step_ms else None),
+        (number(row.samples_per_s), row.samples_per_s),
+        *((percent(share), share) for _, share in shares),
+        (with_interval(row.backward_to_forward), row.backward_to_forward.value if row.backward_to_forward else None),
+        _estimated(row.input_grad_share),
+        _estimated(row.weight_grad_share),
+        _estimated(row.products_share),
+        (percent(row.products_flops_share), row.products_flops_share),
+        (f"{bound[0]} {bound[1] * 100:.0f} %", bound[0]) if bound else ("–", None),
+        (byte_size(row.saved_bytes), row.saved_bytes),
+        (f"{row.parameters:,}" if row.parameters else "–", row.parameters),
+    ]
+    pole = f'<td class="words" data-key="{_safe(row.pole)}">{percent(row.pole_share)} {_safe(row.pole)}</td>'
+    return f'<tr>{name}<td data-key="">{_bar(shares)}</td>{"".join(map(_cell, cells))}{pole}</tr>'
+
+
+def _bar(shares: Sequence[tuple[str, float]]) -> str:
+    """Parts end to end: they sum to the step, which is the whole bar."""
+    parts: list[str] = []
+    at = 0.0
+    for name, share in shares:
+        width = share * BAR
+        parts.append(f'<rect class="{name}" x="{at:.2f}" width="{width:.2f}" height="16"><title>{name} {percent(share)}'
+                     "</title></rect>")  # fmt: skip
+        at += width
+    label = ", ".join(f"{name} {percent(share)}" for name, share in shares)
+    return f'<svg role="img" aria-label="{escape(label)}" width="{BAR}" height="16">{"".join(parts)}</svg>'
+
+
+def _cell(cell: Cell) -> str:
+    shown, key = cell
+    return f'<td data-key="{"" if key is None else escape(str(key))}">{escape(shown)}</td>'
+
+
+def _estimated(estimate: Estimate | None) -> Cell:
+    return percent(estimate.value if estimate else None), estimate.value if estimate else None
+
+
+def _safe(text: str | None) -> str:
+    return escape(clean(text or ""))
+
+
+def _hash(text: str) -> str:
+    """The source expression that lets exactly this inline text run (CSP level 2, hash-source)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
