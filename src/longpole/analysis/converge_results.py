@@ -10,6 +10,9 @@ from typing import Any
 
 import msgspec
 
+from longpole.analysis.noise_results import NoiseReport
+from longpole.analysis.without_backprop_results import WithoutBackprop
+
 SCHEMA = "longpole.convergence"
 VERSION = 1
 
@@ -168,8 +171,8 @@ class Convergence(msgspec.Struct):
     sides: list[Side] = []
     comparison: Comparison | None = None
     frozen: FrozenStudy | None = None
-    noise: Any = None  # a NoiseReport
-    without_backprop: Any = None  # a WithoutBackprop
+    noise: NoiseReport | None = None
+    without_backprop: WithoutBackprop | None = None
     warnings: list[str] = []
 
     def to_json(self) -> bytes:

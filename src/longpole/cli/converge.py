@@ -10,6 +10,7 @@ import click
 
 from longpole.capture.imports import is_installed
 from longpole.capture.launch import Target, check
+from longpole.cli.converge_sections import is_section, measure_section
 from longpole.cli.output import write_text
 from longpole.cli.run import split
 from longpole.cli.run_folder import check_writable, new_folder
@@ -63,6 +64,9 @@ def sides_of(target: Target | None) -> list[list[str]]:
 )
 @click.option("--freeze", is_flag=True, help="Try numbers of frozen first layers.")
 @click.option("--freeze-only", metavar="K,K", help="Try these numbers of frozen layers only.")
+@click.option("--noise", is_flag=True, help="How noisy is each layer's gradient? Trains once.")
+@click.option("--noise-every", default=5, show_default=True, type=click.IntRange(1), help="Sample every Nth step.")
+@click.option("--without-backprop", is_flag=True, help="What would a gradient cost without backpropagation?")
 @click.option("--json", "json_", metavar="FILE", help="Write the result as JSON; - for stdout.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the page.")
 @click.option("--no-save", is_flag=True, help="Keep no folder for this result.")
@@ -78,6 +82,9 @@ def command(ctx: click.Context, **options: Any) -> None:
     if not sides:
         raise LongpoleError("which script? longpole converge [OPTIONS] train.py [ARGS] [-- other.py ...]")
     check_sides(sides, options)
+    if is_section(options):
+        measure_section(sides, options, lambda found: _publish(found, sides[0], options))
+        return
     found = _study(sides, options)
     _publish(found, sides[0], options)
 

@@ -52,7 +52,10 @@ def measure_noise(target: Target, every: int, prepare: Callable[[], None] = lamb
         why = problems[0] if problems else "the script never imported torch, so there was no training to watch"
         return NoiseRun(outcome, None, why)
     watching[0].finish()
-    return NoiseRun(outcome, report_of(watching[0]))
+    try:
+        return NoiseRun(outcome, report_of(watching[0]))
+    except Exception as error:
+        return NoiseRun(outcome, None, f"the report failed ({type(error).__name__}: {error}); please report this")
 
 
 def report_of(watch: NoiseWatch) -> NoiseReport:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from longpole.report.converge_chart import MARKS, chart
+from longpole.report.converge_noise import noise_lines
+from longpole.report.converge_without import without_backprop_lines
 from longpole.report.figures import clean, count, for_encoding, number, percent
 from longpole.report.lines import Column, Line, plain, table, wrapped
 
@@ -47,6 +49,8 @@ def screen(found: Convergence, width: int) -> list[Line]:
         _sides,
         _parts,
         _frozen,
+        _noise,
+        _without_backprop,
         _charts,
         _doubts,
     ]
@@ -165,6 +169,14 @@ def _frozen(found: Convergence, width: int) -> list[Line]:
         for row in found.frozen.rows
     ]
     return table(columns, rows, width)
+
+
+def _noise(found: Convergence, width: int) -> list[Line]:
+    return noise_lines(found.noise, width) if found.noise is not None else []
+
+
+def _without_backprop(found: Convergence, width: int) -> list[Line]:
+    return without_backprop_lines(found.without_backprop, width) if found.without_backprop is not None else []
 
 
 def _charts(found: Convergence, width: int) -> list[Line]:
