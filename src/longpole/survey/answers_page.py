@@ -142,12 +142,10 @@ def _doubts(survey: Survey, rows: Sequence[Row]) -> str:
     if unknown:
         lines.append(f"- Ops of no known class take at most {max(unknown) * 100:.2f} % of a step.")
     if any(row.bound is None for row in rows):
-        lines.append(
-            "- What bounds a step is not known: this machine's ceilings were not measured (`longpole machine`)."
-        )
+        lines.append("- What bounds a step is not known: this machine has no ceilings yet (`longpole machine`).")
     single = [row.network for row in rows if row.runs == 1]
     if single:
-        lines.append(f"- {len(single)} networks ran once; their intervals are those of runs in general.")
+        lines.append(f"- Networks that ran once have the intervals of runs in general: {', '.join(single)}.")
     return "## Doubts\n\n" + "\n".join(lines)
 
 

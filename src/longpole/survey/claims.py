@@ -1,4 +1,4 @@
-"""The sentences that the question began with, each as a claim that a network's row bears out, contradicts or leaves open.
+"""The sentences that the question began with, as claims that a row bears out, contradicts or leaves open.
 
 A claim is decided where the whole interval lies on one side of its threshold, and open where it does not.
 """
@@ -108,8 +108,8 @@ def cached(row: Row) -> Judged | None:
         return None
     # Gradients are as large as the parameters.
     others = 2 * row.parameters_bytes + (row.optimizer_bytes or 0)
-    each = f", {_mib(row.saved_bytes / row.batch_size)} a sample" if row.batch_size else ""
-    figure = f"{_mib(row.saved_bytes)} beside {_mib(others)}{each}"
+    each = f", {_size(row.saved_bytes / row.batch_size)} a sample" if row.batch_size else ""
+    figure = f"{_size(row.saved_bytes)} beside {_size(others)}{each}"
     return Judged(row.network, row.saved_bytes > others, figure)
 
 
@@ -146,8 +146,8 @@ def ratio(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} ({low:.2f}–{high:.2f})"
 
 
-def _mib(size: float) -> str:
-    return f"{size / 2**20:.1f} MiB" if size < 100 * 2**20 else f"{size / 2**20:.0f} MiB"
+def _size(size: float) -> str:
+    return f"{size / 2**20:.3g} MiB" if size >= 2**20 else f"{size / 2**10:.3g} KiB"
 
 
 CLAIMS: Sequence[Claim] = (
