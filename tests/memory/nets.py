@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from longpole.capture.gradients import GradientMode
 from longpole.capture.marks import MarkLog
 from longpole.capture.memory import MemoryWatch
@@ -15,6 +13,7 @@ from longpole.trace.memory import SavedKind, StepMemory, owned_rows, saved_by_la
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import torch
     from torch import nn
 
 
