@@ -288,6 +288,39 @@ def test_communication_by_kernels_of_the_frameworks_own_is_hidden_by_compute_lik
     assert line.compute.ms == pytest.approx(0.1)
 
 
+def test_python_between_the_ops_of_a_phase_belongs_to_that_phase(tmp_path: Path) -> None:
+    node = "autograd::engine::evaluate_function: AddmmBackward0"
+    events = [
+        span("user_annotation", "ProfilerStep#1", 0, 5000),
+        span("cpu_op", "aten::linear", 100, 200, Sequence_number=1),
+        span("cpu_op", "aten::linear", 400, 200, Sequence_number=2),  # after 100 us of Python
+        span("cpu_op", node, 700, 300),  # forward to backward: nobody's
+        span("cpu_op", node, 3000, 1000),  # after 2 ms of something else
+    ]
+    study = device_study([opened(tmp_path, events)])
+    check_sums(study)
+    assert ms_of(study, "forward") == pytest.approx(0.5)
+    assert ms_of(study, "backward") == pytest.approx(1.3)
+    assert ms_of(study, "other") == pytest.approx(5 - 1.8)
+
+
+def test_a_step_that_begins_in_a_hook_of_the_optimizer_is_not_all_optimizer(tmp_path: Path) -> None:
+    events = [
+        span("user_annotation", "ProfilerStep#1", 0, 1000),
+        span("cpu_op", "aten::linear", 100, 500, Sequence_number=1),
+        span("user_annotation", "Optimizer.step#SGD.step", 800, 220),
+        span("user_annotation", "ProfilerStep#2", 1001, 1000),  # prof.step() in the hook after the update
+        span("cpu_op", "aten::linear", 1100, 500, Sequence_number=2),
+        span("user_annotation", "Optimizer.step#SGD.step", 1800, 200),
+    ]
+    study = device_study([opened(tmp_path, events)])
+    check_sums(study)
+    assert study.run.steps.seen == 2
+    # each of the two steps: 0.5 ms of forward; 0.2 ms of the optimizer and what is left of it in the next step
+    assert ms_of(study, "forward") == pytest.approx(0.5)
+    assert ms_of(study, "optimizer") == pytest.approx(0.2, abs=0.02)
+
+
 EVENTS = st.lists(
     st.fixed_dictionaries(
         {

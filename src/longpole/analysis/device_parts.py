@@ -10,6 +10,7 @@ import numpy as np
 from longpole.analysis.device_exclusive import COMMUNICATION, Pieces, exclusive
 from longpole.analysis.device_gaps import Cause
 from longpole.analysis.device_launches import Launched
+from longpole.analysis.device_tree import OF_FRAMEWORK
 from longpole.analysis.distinct import distinct_with_inverse
 from longpole.trace import OpClass, Phase, Role, label
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from longpole.trace import Trace
 
 Window = tuple[int, int]
+BRIEF_NS = 1_000_000  # from one op to the next inside a phase: calling modules takes less
 CAUSE_NAMES = {
     Cause.DATA: "data",
     Cause.COLLECTIVE: "collective",
@@ -77,7 +79,8 @@ def parts_of(
     which = np.concatenate([rows for rows, _ in inside])
     alone = np.concatenate([ns for _, ns in inside])
     step = np.repeat(np.arange(len(windows)), [len(rows) for rows, _ in inside])
-    parts = _grouped(trace, found, pieces.row[which], alone, step, len(windows))
+    phase = found.phase[pieces.row] if gaps is not None else python_phases(trace, found, pieces)
+    parts = _grouped(trace, found, (pieces.row[which], phase[which]), alone, step, len(windows))
     if gaps is not None:
         return parts + _idle(found, gaps, windows)
     silent = np.array([high - low - int(ns.sum()) for (low, high), (_, ns) in zip(windows, inside, strict=True)])
@@ -87,29 +90,51 @@ def parts_of(
 def _grouped(
     trace: Trace,
     found: Attribution,
-    rows: NDArray[np.int64],
+    which: tuple[NDArray[np.int64], NDArray[np.int8]],
     alone: NDArray[np.int64],
     step: NDArray[np.intp],
     steps: int,
 ) -> list[Part]:
-    """One part for each different combination of what is known of the rows."""
+    """One part for each different combination of what is known of the rows; `which` are rows and their phases."""
+    rows, phase = which
     key = np.zeros(len(rows), dtype=np.int64)
-    for column in _told(found):
-        values, code = distinct_with_inverse(column[rows].astype(np.int64))
+    for column in (phase, *(told[rows] for told in _told(found))):
+        values, code = distinct_with_inverse(column.astype(np.int64))
         _, key = distinct_with_inverse(key * (len(values) + 1) + code)
         key = key.reshape(-1)
     groups = int(key.max()) + 1 if len(key) else 0
-    sample = np.zeros(groups, dtype=np.int64)
-    sample[key] = rows
+    sample, sample_phase = np.zeros(groups, dtype=np.int64), np.zeros(groups, dtype=np.int64)
+    sample[key], sample_phase[key] = rows, phase
     sums = np.bincount(key * steps + step, weights=alone, minlength=groups * steps).reshape(groups, steps) / 1e6
     counts = np.bincount(key, minlength=groups) / steps
-    return [_described(trace, found, int(row), sums[index], float(counts[index])) for index, row in enumerate(sample)]
+    return [
+        _described(trace, found, int(row), Phase(int(sample_phase[index])), sums[index], float(counts[index]))
+        for index, row in enumerate(sample)
+    ]
+
+
+def python_phases(trace: Trace, found: Attribution, pieces: Pieces) -> NDArray[np.int8]:
+    """The phase of each piece of the host; Python between two pieces of one phase belongs to that phase.
+
+    A range round the whole step has no phase of its own, and what it does between ops is one phase here and
+    another there. Longer pauses stay with nobody: that is no module calling the next.
+    """
+    phase = found.phase[pieces.row]
+    open_ = phase == Phase.OTHER
+    known = np.flatnonzero(~open_)
+    brief = pieces.end_ns - pieces.start_ns <= BRIEF_NS
+    between = np.flatnonzero(open_ & brief & ~np.isin(trace.events.kind[pieces.row], OF_FRAMEWORK))
+    if len(known):
+        place = np.searchsorted(known, between)
+        before, after = known[np.maximum(place - 1, 0)], known[np.minimum(place, len(known) - 1)]
+        same = (place > 0) & (place < len(known)) & (phase[before] == phase[after])
+        phase[between[same]] = phase[before[same]]
+    return phase
 
 
 def _told(found: Attribution) -> list[NDArray[Any]]:
-    """What parts are told apart by."""
+    """What parts are told apart by, beside their phase."""
     return [
-        found.phase,
         found.role,
         found.op_class,
         found.op_name,
@@ -120,10 +145,12 @@ def _told(found: Attribution) -> list[NDArray[Any]]:
     ]
 
 
-def _described(trace: Trace, found: Attribution, row: int, by_step: NDArray[np.float64], calls: float) -> Part:
+def _described(
+    trace: Trace, found: Attribution, row: int, phase: Phase, by_step: NDArray[np.float64], calls: float
+) -> Part:
     layer, site = int(found.layer[row]), int(found.site[row])
     return Part(
-        phase=Phase(int(found.phase[row])),
+        phase=phase,
         role=Role(int(found.role[row])),
         op_class=OpClass(int(found.op_class[row])),
         op=trace.text(int(found.op_name[row])),
