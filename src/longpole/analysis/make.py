@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from longpole.analysis.device_rank import OneRank
     from longpole.machine import Ceilings
     from longpole.trace import Trace
 
@@ -45,17 +46,18 @@ LEAST_SITE_MS = 0.005
 DEEP = (Level.SITES, Level.OPS, Level.GRADIENTS)
 
 
-def study(traces: Sequence[Trace], ceilings: Ceilings | None = None) -> Study:
+def study(traces: Sequence[Trace], ceilings: Ceilings | None = None, studied: Sequence[OneRank] | None = None) -> Study:
     """What these traces, one a rank, amount to. Raises LongpoleError where they hold no step.
 
-    `ceilings` are those of the machine that a live run ran on; without them, bounds are not known.
+    `ceilings` are those of the machine that a live run ran on; without them, bounds are not known. `studied` are
+    the ranks where each has been studied by itself already.
     """
     first = traces[0]
     has_marks = bool(len(first.events.rows_of(Kind.PHASE))) or not len(first.events)
     if not has_marks or any(len(trace.events.rows_of(*DEVICE_WORK)) for trace in traces):
-        from longpole.analysis.device import device_study
+        from longpole.analysis.device import device_study, study_of_ranks
 
-        found = device_study(traces)
+        found = study_of_ranks(studied) if studied else device_study(traces)
         add_memory(found, first)
         return found
     return host_study(first, ceilings)

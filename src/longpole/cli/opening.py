@@ -12,6 +12,7 @@ from longpole.errors import LongpoleError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from longpole.analysis.device_rank import OneRank
     from longpole.analysis.study import Study
     from longpole.trace import Trace
 
@@ -41,6 +42,9 @@ def open_paths(paths: Sequence[Path], step: int | None = None) -> Opened:
         from longpole.analysis.study import load_study
 
         return Opened(load_study(_read(studies[0]), str(studies[0])), _if_readable(traces))
+    ranks = _studied_at_once(traces, step) if len(traces) > 1 else None
+    if ranks is not None:
+        return Opened(_study([rank.trace for rank in ranks], step, ranks), [rank.trace for rank in ranks])
     opened = read_traces(traces)
     if not opened:
         raise LongpoleError(f"{studies[0]} is a study and has no steps to choose from: --step needs the trace")
@@ -65,14 +69,20 @@ def _if_readable(traces: Sequence[Path]) -> list[Trace]:
         return []
 
 
-def _study(traces: list[Trace], step: int | None) -> Study:
+def _studied_at_once(files: Sequence[Path], step: int | None) -> list[OneRank] | None:
+    from longpole.cli.ranks_at_once import studied_at_once
+
+    return studied_at_once(files, step)
+
+
+def _study(traces: list[Trace], step: int | None, ranks: list[OneRank] | None = None) -> Study:
     if step is None:
         from longpole.analysis.make import study
 
-        return study(traces)
-    from longpole.analysis.device import device_study
+        return study(traces, studied=ranks)
+    from longpole.analysis.device import device_study, study_of_ranks
 
-    return device_study(traces, step)
+    return study_of_ranks(ranks) if ranks else device_study(traces, step)
 
 
 def _files(path: Path) -> list[Path]:

@@ -24,6 +24,7 @@ class Task(msgspec.Struct):
     path: str
     place: str = ""
     stretch: tuple[int, int] | None = None
+    step: int | None = None  # of which a study is wanted, where it is of one
 
 
 class Reply(msgspec.Struct):
@@ -47,10 +48,10 @@ def can_start() -> bool:
 
 
 @contextmanager
-def worker() -> Generator[subprocess.Popen[bytes]]:
-    """A process that answers tasks; ended on leaving, and killed where that is by an error."""
+def worker(module: str | None = None) -> Generator[subprocess.Popen[bytes]]:
+    """A process that answers tasks by running `module`; ended on leaving, and killed where that is by an error."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(place for place in sys.path if place)}
-    command = [sys.executable, "-m", WORKER]
+    command = [sys.executable, "-m", module or WORKER]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     with process:
         try:

@@ -1,0 +1,76 @@
+"""Several ranks studied by processes at once: each reads and studies one trace, this one puts them together."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
+
+from longpole.errors import LongpoleError
+from longpole.importers.parallel import ask_about_all
+from longpole.importers.shipping import read_trace, write_trace
+from longpole.importers.workers import Reply, Task, can_start, cores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from mmap import mmap
+
+    from longpole.analysis.device_rank import OneRank
+
+MODULE = "longpole.cli.ranks_at_once"
+PLACE_BYTES = 8
+
+
+def studied_at_once(files: Sequence[Path], step: int | None) -> list[OneRank] | None:
+    """Each rank by itself, sorted by rank; None where one process is to do it. Raises LongpoleError as opening does."""
+    from longpole.importers.own import is_own
+
+    workers = min(len(files), cores())
+    if workers < 2 or not can_start() or any(is_own(file) for file in files):
+        return None
+    ranks = ask_about_all([Task(str(file), step=step) for file in files], workers, MODULE, _taken)
+    return sorted(ranks, key=lambda one: (one.trace.info.rank is None, one.trace.info.rank or 0))
+
+
+def _taken(block: mmap) -> OneRank:
+    """What `_put` wrote. Pickle is for what a process of ours just made; a file never is."""
+    from longpole.analysis.device_rank import OneRank
+
+    view = memoryview(block)
+    place = int.from_bytes(view[-PLACE_BYTES:], "little")
+    return OneRank(read_trace(block), *pickle.loads(view[place:-PLACE_BYTES]))
+
+
+def _put(one: OneRank, block: BinaryIO) -> None:
+    write_trace(one.trace, block)
+    place = block.seek(0, io.SEEK_END)
+    pickle.dump((one.turns, one.marks, one.whole, one.rank, one.communication), block, protocol=5)
+    block.write(place.to_bytes(PLACE_BYTES, "little"))
+
+
+def _answer(task: Task) -> Reply:
+    from longpole.analysis.device_rank import one_rank
+    from longpole.importers import open_trace
+
+    try:
+        with Path(task.place).open("r+b") as block:
+            _put(one_rank(open_trace(Path(task.path), workers=1), task.step), block)
+    except LongpoleError as error:
+        return Reply(error=str(error))
+    return Reply()
+
+
+def work() -> None:
+    """Answers each task of standard input with a line on standard output."""
+    for line in sys.stdin.buffer:
+        reply = _answer(msgspec.json.decode(line, type=Task))
+        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    work()
