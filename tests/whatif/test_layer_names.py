@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longpole.whatif.layer_names import parse_patterns
+from longpole.whatif.layer_names import parse_patterns, shortest
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,27 @@ def test_a_range_holds_its_ends_and_what_is_between(low: int, length: int, numbe
 def test_a_hostile_pattern_is_no_slower_than_its_length() -> None:
     (pattern,) = parse_patterns([".".join(["**", "*a*a*a*a*a*b"] * 30)])
     assert not pattern.fits(".".join(["aaaaaaaaaaaaaaaaaaaa"] * 60))
+
+
+@pytest.mark.parametrize(
+    ("paths", "text"),
+    [
+        (["blocks.0", "blocks.1", "blocks.2"], "blocks.0-2"),
+        (["blocks.10", "blocks.9", "blocks.2"], "blocks.2,blocks.9-10"),
+        (["blocks.0.mlp", "blocks.1.mlp", "head"], "blocks.0-1.mlp,head"),
+        (["a"], "a"),
+        ([], ""),
+    ],
+)
+def test_numbers_in_a_row_become_a_range(paths: list[str], text: str) -> None:
+    assert shortest(paths) == text
+
+
+trees = st.tuples(st.sampled_from("ab"), st.integers(0, 12), st.sampled_from(["", ".mlp", ".x.0", ".x.1"]))
+
+
+@given(st.sets(trees.map(lambda parts: f"{parts[0]}.{parts[1]}{parts[2]}"), min_size=1), st.sets(trees))
+def test_the_shortest_names_stand_for_these_layers_and_no_others(paths: set[str], others: set[object]) -> None:
+    patterns = parse_patterns([shortest(sorted(paths))])
+    every = paths | {f"{a}.{n}{rest}" for a, n, rest in others}  # pyright: ignore[reportGeneralTypeIssues]
+    assert {path for path in every if any(pattern.fits(path) for pattern in patterns)} == paths

@@ -23,7 +23,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ops": ("longpole.cli.ops", "Benchmark operations: all of DeepBench, and what networks need now."),
     "survey": ("longpole.cli.survey", "Measure reference networks side by side."),
     "converge": ("longpole.cli.converge", "Seconds to a target: seconds a step times steps, over seeds."),
-    "sweep": ("longpole.cli.sweep", "Vary a script's batch and threads: fixed and per-sample cost, serial and parallel."),
+    "sweep": (
+        "longpole.cli.sweep",
+        "Vary a script's batch and threads: fixed and per-sample cost, serial and parallel.",
+    ),
+    "memory": ("longpole.cli.memory", "What memory would cost to give back, and the largest batch that fits."),
     "view": ("longpole.cli.view", "Show a report or a trace in the browser."),
 }
 

@@ -65,3 +65,34 @@ def _part_fits(part: str, name: str) -> bool:
     if numbers and name.isdecimal():
         return int(numbers[1]) <= int(name) <= int(numbers[2])
     return fnmatchcase(name, part)
+
+
+def shortest(paths: Sequence[str]) -> str:
+    """Names that stand for these layers, numbers in a row as a range: `blocks.0-3.mlp`, with commas between."""
+    found: dict[tuple[str, ...], None] = {}
+    for parts in sorted({tuple(path.split(".")) for path in paths}, key=_in_order):
+        last = next(reversed(found), None)
+        joined = _joined(last, parts) if last is not None else None
+        if last is not None and joined is not None:
+            del found[last]
+        found[joined or parts] = None
+    return ",".join(".".join(parts) for parts in found)
+
+
+def _in_order(parts: tuple[str, ...]) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _joined(before: tuple[str, ...], parts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Both as one, where they differ in one number and the second follows the first."""
+    if len(before) != len(parts):
+        return None
+    differing = [at for at, (a, b) in enumerate(zip(before, parts, strict=True)) if a != b]
+    if len(differing) != 1:
+        return None
+    at = differing[0]
+    numbers = RANGE.fullmatch(before[at])
+    first, last = (numbers[1], numbers[2]) if numbers else (before[at], before[at])
+    if not (first.isdecimal() and parts[at].isdecimal() and int(last) + 1 == int(parts[at])):
+        return None
+    return (*before[:at], f"{first}-{parts[at]}", *before[at + 1 :])

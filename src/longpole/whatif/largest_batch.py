@@ -1,0 +1,94 @@
+"""The largest batch that fits into a number of bytes: a straight line through measured peaks, and its interval.
+
+Every storage of a step is either there whatever the batch, or as large as the batch is; so the peak is a straight line
+in the batch as long as it stays at the same place of the step. Where a small batch peaks elsewhere (in the update,
+whose bytes no batch changes), its point is not on the line.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.memory_prices import BatchPoint, LargestBatch
+from longpole.errors import LongpoleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Student's t, two-sided 95 %, for 1, 2, 3, … degrees of freedom. Source: NIST/SEMATECH e-Handbook, table 1.3.6.7.2.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+OFF_THE_LINE = 0.02  # of the peak: a smallest batch so far above the line of the others peaks elsewhere
+MOST_SAMPLES = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Peak = fixed + sample x batch. `spread` is the standard deviation of a point round it, None with two points."""
+
+    fixed: float
+    sample: float
+    spread: float | None
+    mean: float
+    scatter: float  # sum of squared distances of the batches from their mean
+    count: int
+
+    def at(self, batch: float) -> float:
+        return self.fixed + self.sample * batch
+
+    def half_width(self, batch: float) -> float:
+        """Of the 95 % interval of one more measured peak at this batch; 0 where two points leave none."""
+        if self.spread is None:
+            return 0.0
+        t = STUDENT[min(self.count - 2, len(STUDENT)) - 1]
+        return t * self.spread * math.sqrt(1 + 1 / self.count + (batch - self.mean) ** 2 / self.scatter)
+
+
+def fit_line(points: Sequence[BatchPoint]) -> Line:
+    """Least squares. Raises LongpoleError where there are not two different batches."""
+    x = np.array([point.batch_size for point in points], dtype=float)
+    y = np.array([point.peak_bytes for point in points], dtype=float)
+    if len(set(x.tolist())) < 2:
+        raise LongpoleError("the largest batch needs two measured batches at least, and they must differ")
+    scatter = float(((x - x.mean()) ** 2).sum())
+    sample = float(((x - x.mean()) * (y - y.mean())).sum()) / scatter
+    fixed = float(y.mean()) - sample * float(x.mean())
+    left = len(x) - 2
+    spread = math.sqrt(float(((y - fixed - sample * x) ** 2).sum()) / left) if left else None
+    return Line(fixed, sample, spread, float(x.mean()), scatter, len(x))
+
+
+def largest_batch(points: Sequence[BatchPoint], budget_bytes: int, budget_from: str) -> LargestBatch:
+    """The largest batch whose peak is within the budget. Raises LongpoleError without two different batches."""
+    ordered = sorted(points, key=lambda point: point.batch_size)
+    line, note = fit_line(ordered), ""
+    if len(ordered) > 2:
+        rest = fit_line(ordered[1:])
+        above = ordered[0].peak_bytes - rest.at(ordered[0].batch_size)
+        if above > OFF_THE_LINE * ordered[0].peak_bytes:
+            line = rest
+            note = f"batch {ordered[0].batch_size} peaks elsewhere in the step and is left out of the line"
+    if line.sample <= 0:
+        note = "the peak does not grow with the batch: it is not the batch that fills the memory"
+        return LargestBatch(budget_bytes, budget_from, tuple(ordered), line.fixed, line.sample, None, note=note)
+    size, low, high = (_most(line, budget_bytes, sign) for sign in (0.0, 1.0, -1.0))
+    if line.spread is None:
+        low = high = None
+    return LargestBatch(
+        budget_bytes, budget_from, tuple(ordered), line.fixed, line.sample, size, low=low, high=high, note=note
+    )
+
+
+def _most(line: Line, budget: int, sign: float) -> int | None:
+    """The largest batch whose peak, or an end of its interval, is within the budget; by halving."""
+    low, high = 0, 1
+    while high < MOST_SAMPLES and line.at(high) + sign * line.half_width(high) <= budget:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = line.at(middle) + sign * line.half_width(middle) <= budget
+        low, high = (middle, high) if fits else (low, middle)
+    return low or None

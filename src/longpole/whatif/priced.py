@@ -1,0 +1,41 @@
+"""From a run's trace to its price list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from longpole.analysis.attribution import attribute, loss_share
+from longpole.analysis.hosttable import times_of
+from longpole.analysis.ledger import make_ledger, with_inner_loss
+from longpole.analysis.segments import steps_at
+from longpole.errors import LongpoleError
+from longpole.trace import Level
+from longpole.whatif.lives import Lives
+from longpole.whatif.price import PriceList
+from longpole.whatif.recompute import recompute_ms
+
+if TYPE_CHECKING:
+    from longpole.trace.trace import Trace
+    from longpole.whatif.recompute import Overhead
+
+
+def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
+    """Raises LongpoleError where the trace holds no step whose memory, or whose operations, were recorded."""
+    name = trace.info.script or "the trace"
+    record = trace.memory_record
+    if record is None or not record.steps:
+        raise LongpoleError(
+            f"{name}: no step's memory was recorded; longpole run records it where the "
+            "script has no profiler, dispatch mode or compiled code of its own"
+        )
+    if not steps_at(trace, Level.OPS):
+        raise LongpoleError(f"{name}: no step's operations were recorded; run it for longer")
+    try:
+        ledger = make_ledger(trace)
+    except ValueError as error:
+        raise LongpoleError(f"{name} holds no measured step: {error}") from error
+    attribution = attribute(trace)
+    times = times_of(trace, attribution, with_inner_loss(ledger, loss_share(attribution)))
+    lives = Lives(record.steps[0], trace.layers)
+    again = recompute_ms(trace, attribution, times, lives, overhead)
+    return PriceList(lives, trace.layers, again, times.step_ms)
