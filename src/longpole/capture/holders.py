@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from longpole.capture.frames import is_ours
+from longpole.capture.frames import OURS, is_ours
 from longpole.capture.growth_lines import Place, adding_lines
 from longpole.capture.loop import is_torch
 
@@ -96,7 +96,7 @@ def _name_of_attribute(thing: Any) -> Named | None:
         owners = gc.get_referrers(found) if isinstance(found, dict) else [found]
         for owner in owners:
             space = getattr(owner, "__dict__", None)
-            if not isinstance(space, dict) or isinstance(owner, type) or type(owner).__module__ == __name__:
+            if not isinstance(space, dict) or isinstance(owner, type) or type(owner).__module__.startswith(OURS):
                 continue
             for name, value in list(space.items()):
                 if value is thing and not _is_namespace(space):

@@ -11,12 +11,13 @@ from longpole.trace.memory import MemoryRecord, saved_by_layer
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import torch
 
     from longpole.capture.modules import LayerTable, ModuleMarks
     from longpole.trace.build import TraceBuilder
+    from longpole.trace.trace import StepWindow
 
 MOST_WATCHED = 2  # steps: one for the picture, a second one to tell growth from a cache that fills once
 
@@ -27,9 +28,10 @@ class MemoryKeeper:
     def __init__(self, builder: TraceBuilder) -> None:
         self._builder = builder
         self._followed: list[Followed] = []
+        self._is_over = False
 
     def watch(self, modules: ModuleMarks, weights: Iterable[torch.Tensor]) -> MemoryWatch | None:
-        return MemoryWatch(modules, weights) if len(self._followed) < MOST_WATCHED else None
+        return MemoryWatch(modules, weights) if len(self._followed) < MOST_WATCHED and not self._is_over else None
 
     def keep(self, watch: MemoryWatch | None, layers: LayerTable, marks: array[int], step: int) -> None:
         """Must come before the calls of modules are taken."""
@@ -43,10 +45,10 @@ class MemoryKeeper:
         rows = len(found.storages.bytes)
         self._followed.append(Followed(step, watch.lives, watch.first_row, rows, found.storages.layer))
 
-    def end(self) -> None:
-        """Looks for growth, and lets go of everything."""
-        record, steps = self._builder.memory, self._builder.steps
-        if record is not None and steps:
+    def end(self, steps: Sequence[StepWindow]) -> None:
+        """Looks for growth over these steps, once, and lets go of everything."""
+        record, self._is_over = self._builder.memory, self._is_over or bool(steps)
+        if record is not None and steps and self._followed:
             start_ns = monotonic_ns()
             known = [step.first_sequence for step in steps]
             grown = find_growth(self._followed, known, steps[-1].index)

@@ -116,7 +116,7 @@ class Recorder:
             self._guarded(self._leave_level)
             self._remove()
         self._guarded(self._settle)
-        self._tried(self._memory.end)
+        self._tried(self._look_for_growth)
         self._guarded(self._describe)
         if self.failure:
             self._warn(f"Measuring stopped early: {self.failure}. The script went on.")
@@ -217,6 +217,7 @@ class Recorder:
             self._settle()
         if self.plan.over:
             self.stopped = "window"
+            self._tried(self._look_for_growth)
             self._remove()
             self.on_over()
             if self.options.stop:
@@ -226,6 +227,10 @@ class Recorder:
             self._enter_level(level)
         self._first_sequence = sequence_number()
         self._start_ns = self._log.clock()
+
+    def _look_for_growth(self) -> None:
+        """Best while the loop's frames are there: they know the names of what they keep."""
+        self._memory.end([*self.builder.steps, *self._steps])
 
     def _is_block(self) -> bool:
         """A block of steps runs in one piece: a sampler that is started anew falls into step with the loop."""

@@ -1,0 +1,168 @@
+"""What grows by step is named with its line, and what does not is left in peace."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+import longpole
+from longpole.capture.growth_lines import adding_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from longpole.analysis.study import Growth
+
+TURNS = 80  # more than the window of `growth_of` has: it ends inside of the loop, as in a long training
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Loop:
+    """A small training; `step` gives the loss and the output of one turn."""
+
+    def __init__(self) -> None:
+        self.model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.history: dict[str, list[Any]] = {"loss": []}
+
+    def step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        out = self.model(torch.randn(6, 8))
+        loss = out.square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss, out
+
+
+def growth_of(train: Callable[[], object]) -> list[Growth]:
+    with longpole.record(steps=4, warmup=1) as recording:
+        train()
+    return recording.study().memory.growth
+
+
+def line_of(text: str) -> str:
+    """Where this very text stands in this file, last."""
+    lines = Path(__file__).read_text().splitlines()
+    return f"{Path(__file__).name}:{max(at for at, line in enumerate(lines, 1) if line.strip() == text)}"
+
+
+def test_a_list_of_losses_with_their_graphs() -> None:
+    loop = Loop()
+
+    def train() -> None:
+        losses = []
+        for _ in range(TURNS):
+            loss, _ = loop.step()
+            losses.append(loss)
+
+    (found,) = growth_of(train)
+    assert (found.line, found.where) == ("losses.append(loss)", line_of("losses.append(loss)"))
+    assert found.holder == "list `losses`"
+    assert found.bytes_per_step == 4  # a scalar of float32; of its graph the nodes stay, not what they had saved
+    assert (found.graph_nodes or 0) > TURNS / 2
+    assert found.op == "mean"
+    assert "losses.append(loss)" in found.sentence
+
+
+def test_a_history_in_an_attribute() -> None:
+    loop = Loop()
+
+    def train() -> None:
+        for _ in range(TURNS):
+            loop.history["loss"].append(loop.step()[0])
+
+    (found,) = growth_of(train)
+    assert found.where == line_of('loop.history["loss"].append(loop.step()[0])')
+
+
+def test_outputs_without_a_graph() -> None:
+    loop = Loop()
+
+    def train() -> None:
+        outputs = deque()
+        for _ in range(TURNS):
+            _, out = loop.step()
+            outputs.append(out.detach())
+
+    (found,) = growth_of(train)
+    assert found.where == line_of("outputs.append(out.detach())")
+    assert found.bytes_per_step == 6 * 4 * 4
+    assert (found.layer, found.op) == ("2", "addmm")
+
+
+def test_a_sum_that_drags_every_graph_along() -> None:
+    loop = Loop()
+
+    def train() -> None:
+        total = torch.zeros(())
+        for _ in range(TURNS):
+            loss, _ = loop.step()
+            total = total + loss
+
+    (found,) = growth_of(train)
+    assert found.where == line_of("total = total + loss")
+    assert found.steps > 3
+
+
+def test_what_does_not_grow_is_left_in_peace() -> None:
+    loop = Loop()
+    average = [p.detach().clone() for p in loop.model.parameters()]
+
+    def train() -> None:
+        losses, last, best = [], deque(maxlen=2), None
+        for step in range(TURNS):
+            loss, out = loop.step()
+            losses.append(loss.item())
+            last.append(out.detach())
+            for kept, now in zip(average, loop.model.parameters(), strict=True):
+                kept.lerp_(now.detach(), 0.1)
+            if step % 7 == 0:
+                best = {name: value.clone() for name, value in loop.model.state_dict().items()}
+        assert best is not None
+
+    assert growth_of(train) == []
+
+
+# -- lines, by their text alone --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "losses.append(loss)",
+        "self.losses.append(loss)",
+        "losses += [loss]",
+        "losses[step] = loss",
+        "losses = losses + [loss]",
+        "history.losses.setdefault(step, []).append(loss)",
+        "losses.put_nowait(loss)",
+    ],
+)
+def test_a_line_that_adds(statement: str) -> None:
+    source = f"def train():\n    losses = []\n    print(losses)\n    for step in range(9):\n        {statement}\n"
+    assert [(place.line, place.text) for place in adding_lines(source, "losses")] == [(5, statement)]
+
+
+@pytest.mark.parametrize(
+    "statement", ["print(losses)", "losses.sort()", "other.append(losses)", "losses = []", "x = ("]
+)
+def test_a_line_that_does_not_add(statement: str) -> None:
+    assert adding_lines(statement, "losses") == []
+
+
+def test_only_lines_of_the_function_count() -> None:
+    source = "a.append(1)\ndef f():\n    a.append(2)\n"
+    assert [place.line for place in adding_lines(source, "a", 2, 3)] == [3]
