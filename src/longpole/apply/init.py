@@ -36,11 +36,11 @@ class StartingWeights:
         self._tensors = read_weights(self.file)
         self._calls = ModuleCalls(self._entered)
         self._seen: set[int] = set()
-        self._handle: Any = None
+        self._is_first = True
 
     def start(self) -> None:
         self._calls.start()
-        self._handle = register_optimizer_step_pre_hook(self._before_first_update)
+        register_optimizer_step_pre_hook(self._before_first_update)
 
     def unmet(self) -> str | None:
         """Why this change was not made; None where it was."""
@@ -65,8 +65,12 @@ class StartingWeights:
 
     def _before_first_update(self, *_: object) -> None:
         """Later a copy of the network, such as an average, may be called first: it has learnt by then."""
-        self._calls.stop()
-        self._handle.remove()
+        if self._is_first:  # a hook that is running cannot be taken out; this one does nothing from now on
+            self._is_first = False
+            self._calls.stop()
+            self._check()
+
+    def _check(self) -> None:
         problem = self.unmet()
         if problem:
             raise LongpoleError(problem)
