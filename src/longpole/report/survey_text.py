@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from longpole.report.figures import DASH, byte_size, clean, count, ms, number, percent
 from longpole.report.lines import Column, Line, plain, table, wrapped
 
@@ -20,7 +22,6 @@ PHASES = (
     ("optim", ("clip", "optimizer")),
 )
 BOUNDS = ("compute", "memory", "host", "outside", "unknown")
-WIDE = 124
 LONGEST_POLE = 90
 BRACKETS = (
     "* back/forw: backward over forward with its loss; in brackets where another survey like this one would find "
@@ -38,19 +39,14 @@ def screen(survey: Survey, width: int) -> list[Line]:
     measured = [row for row in survey.rows if row.runs]
     lines = wrapped(_subject(survey), width, 2, "dim", first=0)
     if measured:
-        times, work = [_time_cells(row) for row in measured], [_work_cells(row) for row in measured]
-        names = [[row.network] for row in measured]
-        if width >= WIDE:
-            lines += [[], *_table([*TIME_HEADINGS, *WORK_HEADINGS], _beside(names, times, work), width)]
-        else:
-            lines += [[], *_table(TIME_HEADINGS, _beside(names, times), width)]
-            lines += [[], *_table(WORK_HEADINGS, _beside(names, work), width)]
-        lines += [[], *_poles(measured, width)]
+        lines += [*_tables(measured, width), [], *_poles(measured, width)]
     return lines + _failures(survey, width) + _notes(survey, width)
 
 
-TIME_HEADINGS = ("step", "samples/s", *(heading for heading, _ in PHASES), "other", "back/forw")
-WORK_HEADINGS = ("in grad", "wt grad", "products", "of FLOPs", "bound by", "saved")
+HEADINGS = (
+    "step", "samples/s", *(heading for heading, _ in PHASES), "other", "back/forw", "in grad", "wt grad", "products",
+    "of FLOPs", "bound by", "saved",
+)  # fmt: skip
 
 
 def _subject(survey: Survey) -> str:
@@ -62,12 +58,25 @@ def _subject(survey: Survey) -> str:
     )
 
 
-def _beside(*tables: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [[cell for part in parts for cell in part] for parts in zip(*tables, strict=True)]
+def _tables(rows: Sequence[Row], width: int) -> list[Line]:
+    """One table, or as many as the width takes, each with the networks' names."""
+    cells = [[clean(row.network, 20), *_time_cells(row), *_work_cells(row)] for row in rows]
+    columns = [Column("network", figures=False), *map(Column, HEADINGS)]
+    wide = [max(cell_len(text) for text in (column.heading, *texts)) + 2
+            for column, texts in zip(columns, zip(*cells, strict=True), strict=True)]  # fmt: skip
+    lines: list[Line] = []
+    chosen: list[int] = []
+    for at in range(1, len(columns)):
+        if chosen and wide[0] + sum(wide[k] for k in chosen) + wide[at] > width:
+            lines += [[], *_part(columns, cells, chosen, width)]
+            chosen = []
+        chosen.append(at)
+    return [*lines, [], *_part(columns, cells, chosen, width)]
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Line]:
-    return table([Column("network", figures=False), *map(Column, headings)], rows, width)
+def _part(columns: Sequence[Column], cells: Sequence[Sequence[str]], chosen: Sequence[int], width: int) -> list[Line]:
+    kept = (0, *chosen)
+    return table([columns[k] for k in kept], [[row[k] for k in kept] for row in cells], width)
 
 
 def phase_share(row: Row, phases: Sequence[str]) -> float:
