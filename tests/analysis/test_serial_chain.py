@@ -115,3 +115,19 @@ def test_a_file_with_an_impossible_graph_ends_before_it() -> None:
     builder.layers, builder.graph = list(NAMES), StepGraph((7,), (True,), (0,))
     with pytest.raises(LongpoleError, match="ends before its first record"):
         load(dump(builder.build()), "made here")
+
+
+def test_a_graph_made_to_hurt_is_counted_and_not_told() -> None:
+    """300 vertices that nothing stands before, and 300 that each wait for all of them: 90,000 edges, a chain of 2."""
+    half = 300
+    edges = [(first, half + second) for first in range(half) for second in range(half)]
+    graph = StepGraph(
+        layer=(0,) * 2 * half,
+        is_call=(True,) * 2 * half,
+        section=(0,) * 2 * half,
+        before=tuple(first for first, _ in edges),
+        after=tuple(second for _, second in edges),
+    )
+    found = serial_chain(graph, NAMES, [], [])
+    assert found is not None
+    assert (found.layers, found.of_layers, found.waits) == (2, 600, [])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longpole.trace.trace import Layer
 
 MOST_WAITS = 4000  # vertices of a graph that is told layer by layer
+EDGES_A_VERTEX = 10
 FORWARD = ("forward", "loss")
 
 
@@ -175,7 +176,7 @@ def _path(
 
 def _waits(graph: StepGraph, paths: Sequence[str], below: Sequence[Sequence[int]]) -> list[Wait]:
     """Which layer takes the outputs of which, through whatever stands between; what is told by others left out."""
-    if len(graph.layer) > MOST_WAITS:
+    if len(graph.layer) > MOST_WAITS or len(graph.before) > EDGES_A_VERTEX * MOST_WAITS:
         return []
     reach: list[int] = []  # a bit for each vertex that this one waits for
     nearest: list[int] = []  # a bit for each call whose output comes here through no other call
@@ -185,12 +186,13 @@ def _waits(graph: StepGraph, paths: Sequence[str], below: Sequence[Sequence[int]
         for other in others:
             near |= 1 << other if graph.is_call[other] else nearest[other]
             reached |= reach[other] | 1 << other
-        direct = [call for call in _bits(near) if not any(reach[c] >> call & 1 for c in _bits(near) if c != call)]
-        nearest.append(sum(1 << call for call in direct))
+        for call in _bits(near):
+            near &= ~reach[call]
+        nearest.append(near)
         reach.append(reached)
         if graph.is_call[vertex]:
             known = found.setdefault(paths[vertex], [])
-            known += [paths[call] for call in direct if paths[call] not in known]
+            known += [path for path in dict.fromkeys(paths[call] for call in _bits(near)) if path not in known]
     return [Wait(layer, after) for layer, after in found.items()]
 
 
