@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -106,6 +108,15 @@ def test_dlrm_has_the_rows_and_layers_of_its_script() -> None:
     published = find("dlrm").published
     assert published is not None
     assert published.parameters == rows + bottom + top
+
+
+def test_the_page_lists_every_network_with_its_published_parameters() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "reference-networks.md").read_text().splitlines()
+    listed = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert list(listed) == names()
+    for network in NETWORKS:
+        if network.published and network.published.parameters:
+            assert f" {network.published.parameters:,}" in listed[network.name]
 
 
 def test_words_are_numbered_by_how_often_they_occur() -> None:
