@@ -174,6 +174,14 @@ def test_a_side_that_never_arrives_is_later_only_if_it_ran_long_enough() -> None
     assert "--max-steps" in neither.sentence
 
 
+def test_fewer_steps_are_counted_seed_by_seed() -> None:
+    """90 < 100 yes, 200 < 200 no, 5 against never yes, never against 5 no."""
+    before = side("A", [(100, 1.0), (200, 1.0), None, (5, 1.0)])
+    after = side("B", [(90, 1.0), (200, 1.0), (5, 1.0), None])
+    found = compare(before, after)
+    assert (found.fewer_steps, found.pairs) == (2, 4)
+
+
 def frozen_side(number: int, seconds: list[float | None], step_s: float) -> Side:
     runs = [
         SeedRun(seed, 100, 100.0, step_s=step_s, best=0.5, reached=None if s is None else Crossing(10, s, 0.5))

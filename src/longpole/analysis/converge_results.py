@@ -135,6 +135,8 @@ class Comparison(msgspec.Struct):
     seconds: Part | None = None
     steps: Part | None = None
     step_time: Part | None = None
+    fewer_steps: int | None = None  # seeds on which `after` needed fewer steps than `before` with the same seed
+    pairs: int = 0  # seeds that both sides ran with
 
 
 class FrozenRow(msgspec.Struct):

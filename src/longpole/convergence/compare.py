@@ -27,6 +27,19 @@ CENSORED = (
 
 def compare(before: Side, after: Side) -> Comparison:
     """`after` against `before`. No verdict where the spread over the seeds is larger than the difference."""
+    found = _compare(before, after)
+    found.fewer_steps, found.pairs = fewer_steps(before, after)
+    return found
+
+
+def fewer_steps(before: Side, after: Side) -> tuple[int, int]:
+    """On how many seeds `after` needed fewer steps, of how many that both ran with; never reached is more than any."""
+    needed = {run.seed: math.inf if run.reached is None else run.reached.step for run in before.runs}
+    pairs = [(needed[run.seed], run.reached) for run in after.runs if run.seed in needed]
+    return sum(reached is not None and reached.step < steps for steps, reached in pairs), len(pairs)
+
+
+def _compare(before: Side, after: Side) -> Comparison:
     a, b = _crossings(before), _crossings(after)
     if len(a) < len(before.runs) or len(b) < len(after.runs):
         return _with_unreached(before, after)
@@ -76,7 +89,7 @@ def _sentence(before: Side, after: Side, verdict: str, seconds: Part) -> str:
     interval = "" if seconds.low is None or seconds.high is None else f" ({seconds.low:.2f} to {seconds.high:.2f})"
     ratio = f"{seconds.ratio:.2f}{interval} times the seconds of {before.label}"
     if verdict in ("sooner", "later"):
-        return f"{after.label} reaches the target {verdict} than {before.label}: {ratio}, p = {_p(seconds.p)}."
+        return f"{after.label} reaches the target {verdict} than {before.label}: {ratio}, {_p(seconds.p)}."
     if verdict == "not different":
         return f"{after.label} and {before.label} need the same time: {ratio}."
     if seconds.p is None:
@@ -91,7 +104,7 @@ def _because(verdict: str, steps: Part, step_time: Part) -> str:
 
 
 def _p(p: float | None) -> str:
-    return "not known" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "p not known" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _with_unreached(before: Side, after: Side) -> Comparison:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from longpole.analysis.converge_results import Convergence, Part, Side, Spread
 
-NARROWEST, WIDEST = 60, 110
+NARROWEST, WIDE, WIDEST = 60, 96, 110
 
 # of each side, of each run: places and values
 Curves: TypeAlias = "Sequence[Sequence[tuple[Sequence[float], Sequence[float | None]]]]"
@@ -85,8 +85,10 @@ def _sides(found: Convergence, width: int) -> list[Line]:
     if not found.sides:
         return []
     columns = [Column("", figures=False, stretch=True), Column("reached"), Column("steps"), Column("ms a step")]
-    columns += [Column("seconds"), Column("95 %"), Column("all runs"), Column("best")]
+    columns += [Column("seconds"), Column("95 %"), Column("best"), Column("all runs")]
     rows = [_side_cells(mark, side, found) for mark, side in zip(_marks(len(found.sides)), found.sides, strict=True)]
+    if width < WIDE:  # the interval says more than the ends
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     lines = table(columns, rows, width)
     said = dict.fromkeys(side.seconds.sentence for side in found.sides if side.seconds.sentence)
     return lines + [line for text in said for line in wrapped(f"seconds: {text}", width, 4, "dim", first=2)]
@@ -108,8 +110,8 @@ def _side_cells(mark: str, side: Side, found: Convergence) -> list[str]:
         number(None if side.step_s is None else side.step_s * 1e3),
         number(side.seconds.mean),
         _interval(side.seconds),
-        _ends(side.seconds),
         number(best),
+        _ends(side.seconds),
     ]
 
 
@@ -123,8 +125,12 @@ def _ends(spread: Spread) -> str:
 
 def _parts(found: Convergence, width: int) -> list[Line]:
     compared = found.comparison
-    if compared is None or compared.seconds is None:
+    if compared is None:
         return []
+    said = f"{compared.after} needed fewer steps on {compared.fewer_steps} of {compared.pairs} seeds."
+    fewer = wrapped(said, width, 4, first=2) if compared.fewer_steps is not None and compared.pairs else []
+    if compared.seconds is None:
+        return fewer
     shown: list[tuple[str, Part | None]] = [
         ("seconds to target", compared.seconds),
         ("  of that: steps", compared.steps),
@@ -137,7 +143,7 @@ def _parts(found: Convergence, width: int) -> list[Line]:
         for name, part in shown
         if part is not None
     ]
-    return table(columns, rows, width) + wrapped(compared.method, width, 4, "dim", first=2)
+    return table(columns, rows, width) + fewer + wrapped(compared.method, width, 4, "dim", first=2)
 
 
 def _part_interval(part: Part) -> str:

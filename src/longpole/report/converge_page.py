@@ -47,7 +47,7 @@ def page(found: Convergence) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>{_text(found.headline)}</h1>
+<h1>{_text(clean(found.headline, 1000))}</h1>
 {_key(found)}
 {figures}
 <pre>{_text(text_report(found))}</pre>
