@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 from longpole.analysis.memory_results import HOLDERS
@@ -91,7 +92,7 @@ def is_whole(timeline: MemoryTimeline) -> bool:
     count = len(timeline.ms)
     if not columns or not all(len(column) == count for column in (timeline.phase, *columns)):
         return False
-    rising = all(0 <= one <= other for one, other in itertools.pairwise([0.0, *timeline.ms]))
+    rising = all(0 <= one <= other < math.inf for one, other in itertools.pairwise([0.0, *timeline.ms]))
     return 0 < count <= MOST_MOMENTS and rising and all(min(column) >= 0 for column in columns)
 
 
@@ -124,7 +125,7 @@ def _phase_row(phases: list[str]) -> str:
     for at in range(1, len(phases) + 1):
         if at == len(phases) or phases[at] != phases[start]:
             room = at - start
-            name = phases[start]
+            name = clean(phases[start], 40)
             out += ("|" + name[: room - 1]).ljust(room) if room > 1 else "|"
             start = at
     return out.rstrip()

@@ -128,7 +128,7 @@ def _legend(timeline: MemoryTimeline) -> str:
 
 def _holders(memory: Memory) -> str:
     rows = "".join(
-        f"<tr><td>{escape(holder.kind)}</td><td>{escape(clean(holder.layer or '', 120))}</td>"
+        f"<tr><td>{escape(clean(holder.kind, 40))}</td><td>{escape(clean(holder.layer or '', 120))}</td>"
         f"<td>{byte_size(holder.bytes)}</td></tr>"
         for holder in memory.holders[:MOST_LAYERS]
     )
