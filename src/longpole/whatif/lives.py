@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.trace.memory import ALIVE, Owner, SavedKind
+from longpole.trace.memory import Owner, SavedKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ class Lives:
     def __init__(self, memory: StepMemory, layers: Sequence[Layer]) -> None:
         self.memory = memory
         storages = memory.storages
-        self.length_ns = _length_ns(memory)
+        self.length_ns = max(memory.length_ns, 1)
         self.bytes: NDArray[np.int64] = np.array(storages.bytes, dtype=np.int64)
         self.born: NDArray[np.int64] = np.maximum(np.array(storages.born_ns, dtype=np.int64), 0)
         died = np.array(storages.died_ns, dtype=np.int64)
@@ -205,13 +205,6 @@ class Lives:
     def base(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The step as it was: times at which bytes change, and the bytes held from each on."""
         return _curve(self.born, self.died, self.bytes)
-
-
-def _length_ns(memory: StepMemory) -> int:
-    """The last time in the record."""
-    columns = (memory.storages.born_ns, memory.storages.died_ns, memory.saved.freed_ns)
-    times = [time for column in columns for time in column if time < ALIVE]
-    return max([*times, *(end for _, _, end in memory.marks), 1])
 
 
 def _curve(
