@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from longpole.analysis.communication import communication_times
@@ -57,6 +58,13 @@ def one_rank(trace: Trace, step: int | None = None, turns: Turns | None = None) 
 
     Raises LongpoleError where there is no such step.
     """
+    with ThreadPoolExecutor(1) as beside:
+        communication = beside.submit(communication_times, trace)  # needs nothing of what follows, and numpy shares
+        one = _without_communication(trace, step, turns)
+    return replace(one, communication=communication.result())
+
+
+def _without_communication(trace: Trace, step: int | None, turns: Turns | None) -> OneRank:
     pieces, found = attribute(trace)
     turns = turns if turns is not None else turns_of(trace, found.launched, step)
     windows = [turn.window for turn in turns.kept]
@@ -73,7 +81,7 @@ def one_rank(trace: Trace, step: int | None = None, turns: Turns | None = None) 
         has_device=gaps is not None,
     )
     rank = _rank(trace, turns, pieces, found, gaps)
-    return OneRank(trace, turns, _kept(found), whole, rank, communication_times(trace))
+    return OneRank(trace, turns, _kept(found), whole, rank, [])
 
 
 def _kept(found: Attribution) -> Marks:

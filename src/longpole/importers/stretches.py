@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from longpole.trace import Trace
 
 LARGE_BYTES = 64 << 20  # from here on a second process is worth its start, 0.2 s
-STRETCH_BYTES = 24 << 20
+STRETCH_BYTES = 12 << 20
 LOOK_BYTES = 1 << 20  # how far from where a cut is wanted a border is looked for
 MOST_WORKERS = 8  # more gain little: putting the parts together is for one
 
