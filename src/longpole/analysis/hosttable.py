@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -188,17 +188,32 @@ def _optimizer_by_layer(trace: Trace, attribution: Attribution, times: Times) ->
     if not tensors.sum():
         return found
     rows = attribution.rows[attribution.phase[attribution.rows] == Phase.OPTIMIZER]
+    # Operators on lists name hundreds of shapes, and the same ones each time: each list is looked at once.
+    known: dict[str, NDArray[np.float64]] = {"": np.zeros(len(trace.layers))}
     rest = 0.0
     for row in rows.tolist():
         work = int(attribution.work[row])
-        shapes = _first_shapes(trace.text(int(trace.events.shapes[work]))) if work >= 0 else ()
-        sizes = [(owner, _elements(shape) / len(owners[shape])) for shape in shapes for owner in owners.get(shape, ())]
-        total = sum(size for _, size in sizes)
-        if not total:
+        shapes = trace.text(int(trace.events.shapes[work])) if work >= 0 else ""
+        if shapes not in known:
+            known[shapes] = _sizes_by_layer(_first_shapes(shapes), owners, len(trace.layers))
+        sizes = known[shapes]
+        total = sizes.sum()
+        if total:
+            found += times.ms[row] * sizes / total
+        else:
             rest += float(times.ms[row])
-        for owner, size in sizes if total else ():
-            found[owner] += times.ms[row] * size / total
     return found + rest * tensors / tensors.sum()
+
+
+def _sizes_by_layer(
+    shapes: tuple[tuple[int, ...], ...], owners: Mapping[tuple[int, ...], Sequence[int]], count: int
+) -> NDArray[np.float64]:
+    """Elements of these tensors by layer; layers with tensors of one shape share them alike."""
+    sizes = np.zeros(count)
+    for shape, times_named in Counter(shapes).items():
+        for owner in owners.get(shape, ()):
+            sizes[owner] += times_named * _elements(shape) / len(owners[shape])
+    return sizes
 
 
 def _elements(shape: tuple[int, ...]) -> float:
