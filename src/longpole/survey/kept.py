@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Conditions(msgspec.Struct, frozen=True):
     threads: str
     torch: str
     longpole: str
+    networks: str  # digest of the files that they are built by
     budget_s: float
 
 
@@ -49,7 +51,13 @@ def conditions(threads: int | None, budget_s: float) -> Conditions:
     except PackageNotFoundError as error:
         raise LongpoleError("the survey trains networks and needs torch: pip install torch") from error
     said = str(threads) if threads else f"default, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')}"
-    return Conditions(read_hardware().key(), said, torch, longpole.__version__, budget_s)
+    return Conditions(read_hardware().key(), said, torch, longpole.__version__, _digest(), budget_s)
+
+
+def _digest() -> str:
+    folder = Path(__file__).parent
+    places = [folder / "train.py", *sorted((folder / "networks").glob("*.py"))]
+    return sha256(b"".join(place.read_bytes() for place in places)).hexdigest()[:16]
 
 
 def load(folder: Path, network: str, size: str, now: Conditions) -> Kept:

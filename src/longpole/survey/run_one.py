@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TRAINED = 1_000_000  # steps that the script would train for: the window ends it long before
 STEPS = 30  # to time, at most
 WARMUP = 3
-START_S = 120.0  # to import torch, to make network and data, and for slow steps' opening
+START_S = 300.0  # to import torch, to make network and data, and for slow steps' opening
 
 
 @dataclass(frozen=True, slots=True)

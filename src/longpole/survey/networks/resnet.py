@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # (pixels, batch)
-PIXELS = {"tiny": (32, 2), "small": (64, 8), "full": (224, 32)}
+PIXELS_18 = {"tiny": (32, 2), "small": (64, 8), "full": (224, 32)}
+PIXELS_50 = {"tiny": (32, 2), "small": (64, 4), "full": (224, 32)}
 CLASSES = 1000
 WIDTHS = (64, 128, 256, 512)
 
@@ -78,13 +79,12 @@ class ResNet(nn.Module):
 
 
 def resnet18(size: str) -> Training:
-    return _training(ResNet((2, 2, 2, 2), bottlenecks=False), size)
+    return _training(ResNet((2, 2, 2, 2), bottlenecks=False), *PIXELS_18[size])
 
 
 def resnet50(size: str) -> Training:
-    return _training(ResNet((3, 4, 6, 3), bottlenecks=True), size)
+    return _training(ResNet((3, 4, 6, 3), bottlenecks=True), *PIXELS_50[size])
 
 
-def _training(model: ResNet, size: str) -> Training:
-    pixels, batch = PIXELS[size]
+def _training(model: ResNet, pixels: int, batch: int) -> Training:
     return Training(model, Pictures(4 * batch, pixels, CLASSES), batch, cross_entropy, sgd(0.05))
