@@ -40,6 +40,7 @@ class Options:
     protocol: Protocol = field(default_factory=Protocol)  # of each piece
     budget_s: float | None = None  # of all together
     forward_only: bool = False
+    check_only: bool = False  # each piece once, compared with float64 and not timed
 
 
 def in_order(sizes: Sequence[Size]) -> list[Size]:
@@ -95,6 +96,12 @@ def _rows(size: Size, piece: Piece, options: Options, device: Device, ceilings: 
     if options.forward_only and "forward" not in piece.direction:
         return
     error = piece.error()
+    if options.check_only:
+        yield _row(
+            size, options, piece.direction, options.caches[0], flops=piece.flops, bytes=piece.bytes_moved, error=error,
+            tolerance=piece.tolerance, correct=error <= piece.tolerance, note=piece.note,
+        )  # fmt: skip
+        return
     for cache in options.caches:
         before = device.flush() if cache == "cold" else None
         timing = measure(device.timed(piece.work), options.protocol, before_each=before)

@@ -24,6 +24,11 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
         if row.skipped is not None:
             yield f"  {name:<52}skipped: {row.skipped}"
             continue
+        if row.median_ms is None and row.error is not None:
+            verdict = "differs from float64" if row.correct is False else "agrees with float64"
+            within = f"by {number(row.error)}, allowed {number(row.tolerance)}"
+            yield f"  {name:<52}{row.direction:<22}{verdict} {within}{' !' if row.correct is False else ''}"
+            continue
         mark = "!" if row.correct is False else "" if row.settled or row.settled is None else "~"
         interval = f"{number(row.low_ms)} to {number(row.high_ms)}"
         share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms and row.median_ms else ""

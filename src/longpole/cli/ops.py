@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ class Wanted:
     again: bool
     results: Path | None
     quiet: bool
+    check_only: bool = False
 
 
 @click.command(
@@ -81,6 +82,7 @@ class Wanted:
     metavar="SECONDS",
     help=_EACH_HELP,
 )
+@click.option("--check", is_flag=True, help="Compare each result with float64, and time nothing.")
 @click.option(
     "--ranks",
     multiple=True,
@@ -140,6 +142,7 @@ def _wanted(options: dict[str, Any]) -> Wanted:
     return Wanted(
         options["dtype"], options["device"], options["threads"], caches, options["budget"], options["each"],
         options["ranks"] or (2, 4), options["again"], options["results"], options["quiet"],
+        options["check"],
     )  # fmt: skip
 
 
@@ -210,7 +213,7 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
         if unfair:
             raise LongpoleError(f"{path} holds under other conditions ({unfair[0]}); --again forgets it")
         results.rows = kept.rows
-    done = {row.key() for row in results.rows if row.skipped is None or row.op not in _COLLECTIVE}
+    done = {row.key() for row in results.rows if _is_done(row, wanted)}
     todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]
     if not wanted.quiet:
         skipped = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
@@ -225,6 +228,13 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     if left and not wanted.quiet:
         click.echo(f"longpole: the budget ended with {left} sizes to go; the same command goes on from here", err=True)
     return Results(results.conditions, [row for row in results.rows if row.key() in asked])
+
+
+def _is_done(row: Row, wanted: Wanted) -> bool:
+    """A result that was only checked is still to be timed; a collective that did not fit may fit with other ranks."""
+    if row.skipped is not None:
+        return row.op not in _COLLECTIVE
+    return row.median_ms is not None or wanted.check_only
 
 
 def _caches(size: Size, wanted: Wanted) -> tuple[str, ...]:
@@ -255,6 +265,7 @@ def _measure(sizes: Sequence[Size], wanted: Wanted) -> Iterator[list[Row]]:
     plain = [size for size in sizes if size.op not in _COLLECTIVE]
     shared = [size for size in sizes if size.op in _COLLECTIVE]
     options = Options(wanted.dtype, wanted.device, wanted.caches, Protocol(wanted.each_s), wanted.budget_s)
+    options = replace(options, check_only=wanted.check_only)
     with _progress(wanted.quiet or not plain) as seen:
         yield from run_sizes(plain, options, seen)
     if shared:
