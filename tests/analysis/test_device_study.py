@@ -294,14 +294,15 @@ def test_python_between_the_ops_of_a_phase_belongs_to_that_phase(tmp_path: Path)
         span("user_annotation", "ProfilerStep#1", 0, 5000),
         span("cpu_op", "aten::linear", 100, 200, Sequence_number=1),
         span("cpu_op", "aten::linear", 400, 200, Sequence_number=2),  # after 100 us of Python
-        span("cpu_op", node, 700, 300),  # forward to backward: nobody's
-        span("cpu_op", node, 3000, 1000),  # after 2 ms of something else
+        span("cpu_op", "aten::linear", 2600, 200, Sequence_number=3),  # after 2 ms of something else
+        span("cpu_op", node, 2900, 300),  # forward to backward: nobody's
+        span("cpu_op", node, 4200, 600),  # after 1 ms of the engine's own
     ]
     study = device_study([opened(tmp_path, events)])
     check_sums(study)
-    assert ms_of(study, "forward") == pytest.approx(0.5)
-    assert ms_of(study, "backward") == pytest.approx(1.3)
-    assert ms_of(study, "other") == pytest.approx(5 - 1.8)
+    assert ms_of(study, "forward") == pytest.approx(0.7)
+    assert ms_of(study, "backward") == pytest.approx(1.9)
+    assert ms_of(study, "other") == pytest.approx(5 - 2.6)
 
 
 def test_a_step_that_begins_in_a_hook_of_the_optimizer_is_not_all_optimizer(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from longpole.analysis.clock_alignment import align
 from longpole.analysis.critical_path import Columns, critical_path, critical_path_of_ranks
 from longpole.analysis.device_answers import answers, findings
+from longpole.analysis.device_costs import peaks_used
 from longpole.analysis.device_parts import merged
 from longpole.analysis.device_poles import headline
 from longpole.analysis.device_rank import OneRank, one_rank
@@ -63,9 +64,17 @@ def study_of_ranks(studied: Sequence[OneRank]) -> Study:
         findings=findings(whole),
         ranks=[rank.rank for rank in ranks],
     )
+    _add_peaks(study, ranks)
     study.answers = answers(study, whole, unit, _why_no_layers(ranks))
     _add_communication(study, ranks)
     return study
+
+
+def _add_peaks(study: Study, ranks: Sequence[OneRank]) -> None:
+    """Says over which peaks the bounds are, where any op has one."""
+    said = peaks_used(ranks[0].trace.info.device)
+    if said is not None and any(op.bound_ms is not None for op in study.ops):
+        study.run.warnings.append(said)
 
 
 def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:

@@ -41,7 +41,7 @@ ELSEWHERE = (
 
 def answers(study: Study, whole: Whole, unit: str, why_no_layers: str) -> list[Answer]:
     """Every question once; `study` has its tables filled in."""
-    known = {answer.question: answer for answer in answers_of(study)}
+    known = {answer.question: _of_peaks(answer) for answer in answers_of(study)}
     asked = [known[question] for question in FROM_A_LIVE_RUN if question in known]
     asked.append(Answer(LAYER, "not known", why_no_layers) if why_no_layers else known[LAYER])
     asked.append(_data(whole, unit))
@@ -50,6 +50,13 @@ def answers(study: Study, whole: Whole, unit: str, why_no_layers: str) -> list[A
     elif DISPATCHER in known:
         asked.append(known[DISPATCHER])
     return [*asked, _double(whole, unit)]
+
+
+def _of_peaks(answer: Answer) -> Answer:
+    """The same answer with what its figures are of: FLOPs as far as shapes tell them, and peaks of a data sheet."""
+    said = answer.sentence.replace("this machine's ceiling", "the data-sheet peak of the device")
+    answer.sentence = said.replace("of the FLOPs", "of the FLOPs that are known")
+    return answer
 
 
 def _wait(question: str, what: str, lost_ms: float, whole: Whole, unit: str, more: str = "") -> Answer:

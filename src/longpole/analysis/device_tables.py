@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_launches import Launched
+from longpole.analysis.device_parts import sum_of_costs
 from longpole.analysis.device_words import plain
 from longpole.analysis.study import LayerTime, OpClassTime, OpTime, PhaseTime, Site
 from longpole.trace import OpClass, Phase, Role, label
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from longpole.analysis.device_parts import Part, Whole
 
 MOST_SITES = 8
+MOST = 0.95  # of the time, whose cost must be known for a sum to be one
 FORWARD = (Phase.FORWARD, Phase.LOSS)
 
 
@@ -130,6 +132,7 @@ def op_class_times(whole: Whole) -> list[OpClassTime]:
             backward_ms=sum_of(p for p in parts if p.phase is Phase.BACKWARD),
             calls=sum(p.calls for p in parts),
             samples=samples_of(parts),
+            **_cost_columns(parts),
         )
         for op_class, parts in by_class.items()
     ]
@@ -151,10 +154,29 @@ def op_times(whole: Whole) -> list[OpTime]:
             ms=sum_of(parts),
             calls=sum(p.calls for p in parts),
             samples=samples_of(parts),
+            of_ceiling=_of_ceiling(parts),
+            **_cost_columns(parts),
         )
         for (op, op_class, role, layer, shapes), parts in grouped.items()
     ]
     return sorted(rows, key=lambda row: -row.ms)
+
+
+def _cost_columns(parts: Sequence[Part]) -> dict[str, float | None]:
+    """FLOPs, bytes and bound of the parts; None where the costs of some of them are not known."""
+    costs, least = sum_of_costs([part.costs for part in parts]), MOST * sum_of(parts)
+    known, bounded = costs.known_ms > 0 and costs.known_ms >= least, 0 < least <= costs.bounded_ms
+    return {
+        "flops": costs.flops if known else None,
+        "bytes": costs.bytes_moved if known else None,
+        "bound_ms": costs.bound_ms if bounded else None,
+    }
+
+
+def _of_ceiling(parts: Sequence[Part]) -> float | None:
+    """The least time over the time taken, of the work that has a bound."""
+    costs = sum_of_costs([part.costs for part in parts])
+    return costs.bound_ms / costs.bounded_ms if costs.bounded_ms > 0 else None
 
 
 def layer_times(whole: Whole, types: Mapping[str, str]) -> list[LayerTime]:
@@ -187,7 +209,7 @@ def layer_times(whole: Whole, types: Mapping[str, str]) -> list[LayerTime]:
 
 
 def _layer_time(path: str, type_: str, parts: Sequence[Part], step_ms: float) -> LayerTime:
-    total = sum_of(parts)
+    total, costs = sum_of(parts), _cost_columns(parts)
     backward = [p for p in parts if p.phase is Phase.BACKWARD]
     roles = {p.role for p in backward}
     return LayerTime(
@@ -201,6 +223,8 @@ def _layer_time(path: str, type_: str, parts: Sequence[Part], step_ms: float) ->
         total_ms=total,
         share=_share(total, step_ms),
         samples=samples_of(parts),
+        flops=costs["flops"],
+        bound_ms=costs["bound_ms"],
     )
 
 

@@ -1,0 +1,178 @@
+"""FLOPs and bytes of device work, by the shapes of the op that launched it, and the least time they take.
+
+The outermost op round a launch that has a cost has all the work launched inside it; its cost is divided among
+that work by duration. Bounds are over data-sheet peaks of the device that the trace names: peaks, not ceilings.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longpole.analysis.device_tree import inherit
+from longpole.cost import cost_of
+from longpole.cost.op_classes import classify_op
+from longpole.machine import ceilings_from_sheet, limits, peak_of
+from longpole.trace import DEVICE_WORK, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from longpole.cost import Cost
+    from longpole.machine import Ceilings, Peak
+    from longpole.trace import Trace
+
+MIB = 1 << 20
+# Bytes of the last level of cache, which sheets of peaks leave out: what fits there need not come from memory. From
+# the makers' architecture papers (NVIDIA V100, A100, H100 and Ada whitepapers, B200 in the CUDA tuning guide for
+# Blackwell, AMD CDNA 2 and CDNA 3 whitepapers).
+CACHES: Mapping[str, int] = {
+    "NVIDIA B200": 126 * MIB,
+    "NVIDIA H200 SXM": 50 * MIB,
+    "NVIDIA H100 PCIe": 50 * MIB,
+    "NVIDIA H100 NVL": 50 * MIB,
+    "NVIDIA H100 SXM": 50 * MIB,
+    "NVIDIA A100 80GB PCIe": 40 * MIB,
+    "NVIDIA A100 80GB SXM": 40 * MIB,
+    "NVIDIA A100 40GB": 40 * MIB,
+    "NVIDIA L40S": 96 * MIB,
+    "NVIDIA L4": 48 * MIB,
+    "NVIDIA A10": 6 * MIB,
+    "NVIDIA T4": 4 * MIB,
+    "NVIDIA V100 SXM2": 6 * MIB,
+    "NVIDIA V100 PCIe": 6 * MIB,
+    "AMD Instinct MI300X": 256 * MIB,
+    "AMD Instinct MI250X": 16 * MIB,
+    "AMD Instinct MI210": 8 * MIB,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkCosts:
+    """By row of the event table, NaN where not known. Of the whole of each piece of work."""
+
+    flops: NDArray[np.float64]
+    bytes_moved: NDArray[np.float64]
+    bound_ms: NDArray[np.float64]
+
+
+def work_costs(trace: Trace) -> WorkCosts | None:
+    """Costs of device work; None where no shapes were recorded."""
+    events = trace.events
+    rows = events.rows_of(*DEVICE_WORK)
+    rows = rows[(events.launch[rows] >= 0) & (events.duration_ns[rows] > 0)]
+    if not len(rows) or not np.any(events.shapes >= 0):
+        return None
+    calls, call_of = _calls(trace)
+    figures = _figures(trace, calls, _ceilings(trace.info.device))
+    own = np.where(call_of >= 0, np.arange(len(events), dtype=np.int64), -1)
+    costed = np.isfinite(figures[0]) | np.isfinite(figures[1])
+    own[~costed[np.maximum(call_of, 0)]] = -1
+    work = _outermost(trace, own)[events.launch[rows]]
+    rows, work = rows[work >= 0], work[work >= 0]
+    whole = np.bincount(work, weights=events.duration_ns[rows], minlength=len(events))
+    found = np.full((3, len(events)), np.nan)
+    found[:, rows] = figures[:, call_of[work]] * (events.duration_ns[rows] / whole[work])
+    return WorkCosts(*found)
+
+
+def peaks_used(device: str | None) -> str | None:
+    """A sentence on the peaks that bounds are over; None where no sheet of the device is known."""
+    peak = _peak(device)
+    if peak is None:
+        return None
+    rates = [
+        f"{rate:.0f} TFLOP/s {name}"
+        for name, rate in (("bf16", peak.bf16), ("fp16", peak.fp16), ("tf32", peak.tf32), ("fp32", peak.fp32))
+        if rate is not None
+    ]
+    return (
+        f"Bounds are over data-sheet peaks of {peak.name} ({', '.join(rates)}, {peak.memory_gb_per_s:.0f} GB/s), which "
+        "no program reaches; they were not measured."
+    )
+
+
+def _calls(trace: Trace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """An op for each distinct call (name, shapes, types, values), and which of them each row is; -1 for none."""
+    events = trace.events
+    ops = events.rows_of(Kind.OP).astype(np.int64)
+    ops = ops[events.shapes[ops] >= 0]
+    key = np.zeros(len(ops), dtype=np.int64)
+    for column in (events.name, events.shapes, events.dtypes, events.concrete):
+        values = key * (len(trace.strings) + 1) + column[ops] + 1
+        _, first, key = np.unique(values, return_index=True, return_inverse=True)
+        key = key.reshape(-1)
+    of = np.full(len(events), -1, dtype=np.int64)
+    of[ops] = key
+    return ops[first], of  # pyright: ignore[reportPossiblyUnboundVariable] # there are four columns
+
+
+def _outermost(trace: Trace, own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each row the outermost of the rows marked in `own` that is round it, itself included; -1 for none."""
+    parent = trace.events.parent
+    nearest = inherit(own, parent)
+    found = nearest
+    while True:
+        up = np.where(found >= 0, parent[np.maximum(found, 0)], -1)
+        above = np.where(up >= 0, nearest[np.maximum(up, 0)], -1)
+        if not np.any(above >= 0):
+            return found
+        found = np.where(above >= 0, above, found)
+
+
+def _figures(trace: Trace, calls: NDArray[np.int64], ceilings: Ceilings | None) -> NDArray[np.float64]:
+    """FLOPs, bytes and bound in ms of each call, one column a call; NaN where not known."""
+    found = np.full((3, max(len(calls), 1)), np.nan)
+    for index, op in enumerate(calls.tolist()):
+        cost = _cost_at(trace, op)
+        if cost is None:
+            continue
+        dtype = _first_type(trace.text(int(trace.events.dtypes[op])))
+        bound = None
+        if ceilings is not None and dtype is not None:
+            bound = limits(cost, classify_op(trace.name_of(op)), dtype, ceilings).bound_ms
+        found[:, index] = [np.nan if value is None else value for value in (cost.flops, cost.bytes_moved, bound)]
+    return found
+
+
+def _cost_at(trace: Trace, row: int) -> Cost | None:
+    events = trace.events
+    texts = [trace.text(int(column[row])) for column in (events.shapes, events.dtypes, events.concrete)]
+    return _cost(trace.name_of(row), *texts)
+
+
+@lru_cache(maxsize=65536)
+def _cost(name: str, shapes: str, dtypes: str, concrete: str) -> Cost | None:
+    if not name.startswith("aten::"):  # formulas know the framework's own ops; a fused op's shapes say little
+        return None
+    return cost_of(name, _list(shapes), dtypes=_types(dtypes), concrete=_list(concrete))
+
+
+def _list(text: str) -> list[object]:
+    found = json.loads(text) if text.startswith("[") else []
+    return found if isinstance(found, list) else []
+
+
+def _types(text: str) -> list[str]:
+    return [one if isinstance(one, str) else "" for one in _list(text)]
+
+
+def _first_type(dtypes: str) -> str | None:
+    """The type of the first tensor; None where types were not recorded: no bound without."""
+    return next((name for name in _types(dtypes) if name and name not in ("Scalar", "ScalarList", "GenericList")), None)
+
+
+def _peak(device: str | None) -> Peak | None:
+    peak = peak_of(device) if device is not None else None
+    return peak if peak is not None and peak.name in CACHES else None
+
+
+def _ceilings(device: str | None) -> Ceilings | None:
+    peak = _peak(device)
+    return ceilings_from_sheet(peak, CACHES[peak.name]) if peak is not None else None

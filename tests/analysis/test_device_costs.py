@@ -1,0 +1,112 @@
+"""FLOPs, bytes and bounds of device work, on sums written out, and on recorded traces none beats its bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from longpole.analysis.device import device_study
+from longpole.importers import open_trace
+from made_traces import kernel, opened, runtime, span
+from shared_paths import trace_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from longpole.analysis.study import OpTime, Study
+
+needs_traces = pytest.mark.skipif(not trace_files(), reason="recorded traces are not here; set LONGPOLE_TRACES")
+A100: dict[str, Any] = {"deviceProperties": [{"id": 0, "name": "NVIDIA A100-SXM4-80GB"}]}
+# [512, 1024] x [1024, 2048]
+FLOPS = 2 * 512 * 1024 * 2048
+BYTES = 4 * (512 * 1024 + 1024 * 2048 + 512 * 2048)
+# float32 may run as tf32: 156 TFLOP/s; 14 MB fit into 40 MB of cache and need not come from memory
+BOUND_MS = FLOPS / 156e12 * 1e3
+
+
+def product(at: float, number: int, kind: str = "float", kernels: int = 1) -> list[dict[str, Any]]:
+    """aten::mm of float32 inside aten::matmul, with kernels of 30 us each."""
+    dims, types = [[512, 1024], [1024, 2048]], [kind, kind]
+    found = [
+        span("cpu_op", "aten::matmul", at, 50, Input_Dims=dims, Input_type=types),
+        span("cpu_op", "aten::mm", at + 1, 40, Input_Dims=dims, Input_type=types),
+    ]
+    for index in range(kernels):
+        correlation = 10 * number + index
+        found.append(runtime("cudaLaunchKernel", at + 2 + index, 1, correlation))
+        found.append(kernel(f"sgemm_{index}", at + 100 + 30 * index, 30, correlation=correlation))
+    return found
+
+
+def op_of(study: Study, name: str) -> OpTime:
+    return next(op for op in study.ops if op.op == name)
+
+
+def test_a_product_has_its_flops_bytes_and_bound(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, [*product(0, 1), *product(200, 2)], **A100)])
+    op = op_of(study, "aten::mm")
+    assert (op.flops, op.bytes) == (2 * FLOPS, 2 * BYTES)
+    assert op.bound_ms == pytest.approx(2 * BOUND_MS)
+    assert op.of_ceiling == pytest.approx(BOUND_MS / 0.03)
+    assert next(row for row in study.op_classes if row.op_class == "matmul").flops == 2 * FLOPS
+    assert any("data-sheet peaks of NVIDIA A100 80GB SXM" in warning for warning in study.run.warnings)
+    said = next(a.sentence for a in study.answers if a.question == "Is it the matrix multiplications?")
+    assert "of the data-sheet peak" in said
+
+
+def test_the_kernels_of_one_op_share_its_cost(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, product(0, 1, kernels=3), **A100)])
+    op = op_of(study, "aten::mm")
+    assert op.flops == pytest.approx(FLOPS)
+    assert op.ms == pytest.approx(0.09)
+    assert op.of_ceiling == pytest.approx(BOUND_MS / 0.09)
+
+
+def test_work_half_hidden_by_other_work_has_half_its_bound(tmp_path: Path) -> None:
+    hiding = kernel("sgemm_other", 85, 30, stream=8)  # until 115: half of the product's 100 to 130
+    op = op_of(device_study([opened(tmp_path, [*product(0, 1), hiding], **A100)]), "aten::mm")
+    assert op.ms == pytest.approx(0.015)
+    assert op.flops == pytest.approx(FLOPS)
+    assert op.bound_ms == pytest.approx(BOUND_MS / 2)
+    assert op.of_ceiling == pytest.approx(BOUND_MS / 0.03)
+
+
+def test_what_is_not_known_is_null(tmp_path: Path) -> None:
+    no_sheet = device_study([opened(tmp_path, product(0, 1))])
+    op = op_of(no_sheet, "aten::mm")
+    assert (op.flops, op.bytes) == (FLOPS, BYTES)
+    assert (op.bound_ms, op.of_ceiling) == (None, None)
+    assert not any("data-sheet" in warning for warning in no_sheet.run.warnings)
+    odd = op_of(device_study([opened(tmp_path, product(0, 1, "c10::Float8_e4m3fn"), **A100)]), "aten::mm")
+    assert odd.flops == FLOPS
+    strange = [
+        span("cpu_op", "mine::op", 0, 50, Input_Dims=[[4, 4]], Input_type=["float"]),
+        runtime("cudaLaunchKernel", 1, 1, 1),
+        kernel("k", 100, 30, correlation=1),
+    ]
+    own = op_of(device_study([opened(tmp_path, strange, **A100)]), "mine::op")
+    assert (own.flops, own.bytes, own.bound_ms) == (None, None, None)
+    both = device_study([opened(tmp_path, [*product(200, 1), *strange], **A100)])
+    assert next(row for row in both.op_classes if row.op_class == "matmul").flops == FLOPS
+    assert next(row for row in both.op_classes if row.op_class == "host").flops is None
+
+
+@pytest.mark.parametrize("dims", [5, "x", {}, [None], [[None]], [["a"]], [[-1, 3], [3, -1]], [[[1]], 7]])
+def test_shapes_that_are_none_are_survived(tmp_path: Path, dims: Any) -> None:
+    events = product(0, 1)
+    for event in events[:2]:
+        event["args"]["Input Dims"] = dims
+        event["args"]["Input type"] = [7, None]
+    study = device_study([opened(tmp_path, events, **A100)])
+    assert op_of(study, "aten::mm").ms == pytest.approx(0.03)
+
+
+@needs_traces
+@pytest.mark.parametrize("path", trace_files(), ids=lambda path: path.name[:48])
+def test_no_op_beats_a_data_sheet(path: Path) -> None:
+    study = device_study([open_trace(path)])
+    beaten = [(op.op, op.shapes, op.of_ceiling) for op in study.ops if (op.of_ceiling or 0.0) > 1.05]
+    assert not beaten
+    for row in (*study.op_classes, *study.ops):
+        assert row.bound_ms is None or row.bound_ms <= 1.05 * row.ms
