@@ -46,11 +46,6 @@ class Captured:
         found = batch_of((*self.args, *self.kwargs.values()))
         return found.examples if found is not None else None
 
-    @property
-    def returns_its_loss(self) -> bool:
-        used = [slope for slope in self.slopes if slope is not None]
-        return len(used) == 1 and used[0].numel() == 1 and float(used[0]) == 1.0
-
 
 class NetworkCapture:
     """`start` when torch is there. Ends the script, cleanly, when `captured` is there."""

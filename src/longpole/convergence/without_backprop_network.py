@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longpole.convergence.noise_inputs import tensors
+from longpole.convergence.without_backprop_outputs import direct_slopes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,12 +32,24 @@ class Network:
             name: parameter.detach() for name, parameter in call.module.named_parameters() if parameter.requires_grad
         }
         self.size = sum(parameter.numel() for parameter in self.parameters.values())
+        self._slopes: list[torch.Tensor | None] = list(call.slopes)
+        with torch.enable_grad():
+            leaves = {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
+            self._slopes = direct_slopes(self.outputs(leaves), call.slopes)
+
+    @property
+    def returns_its_loss(self) -> bool:
+        """Whether what is differentiated is an output of the network itself."""
+        used = [slope for slope in self._slopes if slope is not None]
+        return len(used) == 1 and used[0].numel() == 1 and float(used[0]) == 1.0
+
+    def outputs(self, parameters: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        torch.set_rng_state(self.call.random_state)
+        return tensors(functional_call(self.call.module, dict(parameters), self.call.args, self.call.kwargs))
 
     def loss(self, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        torch.set_rng_state(self.call.random_state)
-        result = functional_call(self.call.module, dict(parameters), self.call.args, self.call.kwargs)
         total: torch.Tensor | None = None
-        for out, slope in zip(tensors(result), self.call.slopes, strict=True):
+        for out, slope in zip(self.outputs(parameters), self._slopes, strict=True):
             if slope is not None:
                 term = (out * slope).sum()
                 total = term if total is None else total + term

@@ -89,7 +89,7 @@ def report_of(call: Captured) -> WithoutBackprop:
         parameters=network.size,
         tensors=len(network.parameters),
         batch=call.batch,
-        loss=OWN if call.returns_its_loss else TO_FIRST_ORDER,
+        loss=OWN if network.returns_its_loss else TO_FIRST_ORDER,
         agreement=_agreement(call, gradient),
         ways=ways_of(network, timings, errors_of(network, gradient, timings)),
         bound=bound_of(timings),
