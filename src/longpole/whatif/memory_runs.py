@@ -96,7 +96,7 @@ def with_flag(target: Sequence[str], flag: str, value: int) -> list[str]:
             skip = True
         elif not word.startswith(f"{flag}="):
             found.append(word)
-    return [*found, f"{flag}={value}"] if flag.startswith("--") else [*found, flag, str(value)]
+    return [*found, flag, str(value)]
 
 
 def machine_budget(run: MemoryRun) -> tuple[int, str]:
