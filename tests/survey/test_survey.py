@@ -165,6 +165,12 @@ def test_answers_name_each_network_once_a_claim_and_stay_one_table() -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
 
 
+def test_doubts_name_networks_with_few_steps_and_one_run() -> None:
+    found = answers_page.page(made_survey(measured("a", run(), run()), measured("b", run())), "x")
+    assert "Fewer than 10 steps were timed of b (5):" in found
+    assert "Networks that ran once have the intervals of runs in general: b." in found
+
+
 def test_recorded_traces_stand_beside() -> None:
     traces = [answers_page.Recorded("a|b", "GPU X", run())]
     found = answers_page.page(made_survey(measured("a", run())), "x", traces)

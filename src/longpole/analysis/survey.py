@@ -70,6 +70,7 @@ class Row(msgspec.Struct):
     runs: int = 0
     failed: str | None = None
     seconds: float = 0.0  # that measuring took
+    steps: int = 0  # that were timed, in all runs
     parameters: int | None = None
     batch_size: int | None = None
     step_ms: Estimate | None = None

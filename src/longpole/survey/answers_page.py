@@ -21,6 +21,7 @@ NOT_ASKED = (
     ("The forward pass is parallel within a layer and over the minibatch", "`longpole sweep`"),
     ("See DeepBench for exact numbers", "`longpole ops --suite deepbench-train`, [operations](operations.md)"),
 )
+FEW = 10  # steps, in all runs
 PHASES = (
     ("data", ("data", "transfer")),
     ("forward", ("forward",)),
@@ -74,8 +75,8 @@ def _claim(number: int, claim: Claim, rows: Sequence[Row]) -> str:
     parts = [f"## {number}. {claim.asks}", f"> {claim.sentence}", f"Rule: {claim.rule}."]
     if judged:
         holding = sum(one.holds is True for one in judged)
-        parts.append(f"**It holds for {holding} of {len(judged)} networks.**")
-        for words, answer in (("Holds", True), ("Does not hold", False), ("Open", None)):
+        parts.append(f"**Yes for {holding} of {len(judged)} networks.**")
+        for words, answer in (("Yes", True), ("No", False), ("Open", None)):
             parts += _listed(words, [one for one in judged if one.holds is answer])
     else:
         parts.append("Not known: no network's row says it.")
@@ -143,6 +144,11 @@ def _doubts(survey: Survey, rows: Sequence[Row]) -> str:
         lines.append(f"- Ops of no known class take at most {max(unknown) * 100:.2f} % of a step.")
     if any(row.bound is None for row in rows):
         lines.append("- What bounds a step is not known: this machine has no ceilings yet (`longpole machine`).")
+    few = [f"{row.network} ({row.steps})" for row in rows if row.steps < FEW]
+    if few:
+        lines.append(
+            f"- Fewer than {FEW} steps were timed of {', '.join(few)}: the machine was slow, or others used it."
+        )
     single = [row.network for row in rows if row.runs == 1]
     if single:
         lines.append(f"- Networks that ran once have the intervals of runs in general: {', '.join(single)}.")

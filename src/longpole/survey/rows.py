@@ -80,6 +80,7 @@ def _row(one: Measured, usual: _Usual) -> Row:
         return row
     first = runs[0]
     row.parameters, row.batch_size = first.parameters, first.batch_size
+    row.steps = sum(run.steps for run in runs)
     row.step_ms = ratio([run.step_ms for run in runs], usual.step)
     row.samples_per_s = _mean([run.samples_per_s for run in runs])
     ratios = [found for run in runs if (found := backward_to_forward(run))]
