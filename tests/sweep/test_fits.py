@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longpole.sweep.fits import NEAR, fit_batches, fit_threads, predict
@@ -113,6 +113,7 @@ def test_a_curve_is_noticed() -> None:
     assert bent.off_line > 0.1
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0.1, 100), min_size=3, max_size=3),
     st.lists(st.floats(0.1, 100), min_size=3, max_size=3),

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from longpole.report.figures import DASH, clean, for_encoding, number, percent
 from longpole.report.lines import Column, Line, plain, table, wrapped
+from longpole.sweep.sentences import threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,18 +79,18 @@ def settings_of(sweep: Sweep) -> list[tuple[str, str, list[float]]]:
 
 def _runs(sweep: Sweep, width: int) -> list[Line]:
     rows: list[list[str]] = []
-    for batch, threads, times in settings_of(sweep):
-        mean = sum(times) / len(times)
+    for batch, count, steps in settings_of(sweep):
+        mean = sum(steps) / len(steps)
         each = number(mean / int(batch)) if batch else ""
-        span = f"{number(times[0])} to {number(times[-1])}" if len(times) > 1 else ""
-        rows.append([batch, threads, number(mean), span, each, str(len(times))])
+        span = f"{number(steps[0])} to {number(steps[-1])}" if len(steps) > 1 else ""
+        rows.append([batch, count, number(mean), span, each, str(len(steps))])
     names = ("batch", "threads", "step ms", "runs from, to", "ms a sample", "runs")
     return table([Column(name) for name in names], rows, width) if rows else []
 
 
 def _batch_table(result: BatchResult, width: int) -> list[Line]:
     rows = [[shown(row), *_batch_cells(row)] for row in chosen(result.rows)]
-    on = f"on {result.threads} thread{'s' if result.threads != 1 else ''}" if result.threads is not None else ""
+    on = f"on {threads(result.threads)}" if result.threads is not None else ""
     names = (f"over the batch {on}".strip(), "fixed ms", "interval", "ms a sample", "interval", "off line")
     return table([Column(names[0], figures=False), *(Column(name) for name in names[1:])], rows, width)
 

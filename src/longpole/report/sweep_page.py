@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from longpole.report.figures import DASH, clean, number, percent
 from longpole.report.sweep import between, chosen, part, shown, subject, times
+from longpole.sweep.sentences import threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -92,7 +93,7 @@ def _over_batch(sweep: Sweep, result: BatchResult) -> Series:
     step = result.rows[0]
     ends = min(x for x, _ in points), max(x for x, _ in points)
     line = [(x, step.fixed_ms.value + step.per_sample_ms.value * x) for x in _between(*ends)]
-    return Series(f"{result.threads} threads" if result.threads is not None else "step", points, line)
+    return Series(threads(result.threads) if result.threads is not None else "step", points, line)
 
 
 def _over_threads(sweep: Sweep, result: ThreadResult) -> Series:
@@ -165,7 +166,7 @@ def _table(title: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[
 
 
 def _batch_table(result: BatchResult) -> str:
-    on = f" on {result.threads} threads" if result.threads is not None else ""
+    on = f" on {threads(result.threads)}" if result.threads is not None else ""
     heads = ("", "fixed ms", "interval", "ms a sample", "interval", "off line")
     return _table(
         f"Fixed and per sample{on}", heads, ((row.kind, _batch_cells(row)) for row in chosen(result.rows, LAYERS_SHOWN))

@@ -30,7 +30,7 @@ def sentences_of(sweep: Sweep) -> list[str]:
 
 def _over_batch(result: BatchResult, sweep: Sweep) -> Iterator[str]:
     step = result.rows[0]
-    on = f" on {_threads(result.threads)}" if result.threads is not None else ""
+    on = f" on {threads(result.threads)}" if result.threads is not None else ""
     fixed, each = step.fixed_ms, step.per_sample_ms
     yield f"Over the batch: a step takes {spread(fixed)} ms, and {spread(each)} ms for each sample{on}."
     tried = [run.batch or 0 for run in sweep.runs if run.step_ms]
@@ -125,7 +125,8 @@ def _plain(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _threads(count: int) -> str:
+def threads(count: int) -> str:
+    """`1 thread`, `2 threads`."""
     return f"{count} thread{'s' if count != 1 else ''}"
 
 
