@@ -78,10 +78,6 @@ class StorageLives:
         self.made_at.append(made_at)
         return row
 
-    def survivors(self, since: int) -> dict[int, int]:
-        """Keys of storages from row `since` on that are alive, with their rows."""
-        return {key: watched.row for key, watched in self._watched.items() if watched.row >= since}
-
     def forget(self) -> None:
         """Ends the watching."""
         self._watched.clear()
