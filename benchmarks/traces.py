@@ -5,8 +5,8 @@
 Enlarges a recorded trace (from ../shared/traces, or the folder in LONGPOLE_TRACES) by repeating it in time, then
 runs each contender in a fresh process, in turn, and prints a verdict for each bar. With --cli it is the command
 `longpole open FILE...` that is measured, from the start of its process to its end, report and all; without, reading
-the columns and the timeline. HTA 0.5.0, its renamed successor traceinsight 0.6.1 and TraceLens 0.7.0 are installed
-into environments of their own under the cache folder ($XDG_CACHE_HOME), once.
+the columns and the timeline. HTA 0.5.0, its renamed successor traceinsight 0.6.1 and TraceLens (from its repository,
+or from what --tracelens names) are installed into environments of their own under the cache folder, once.
 
 Times are of rounds in which nothing else is looked at. Memory is of a pass of its own: every 20 ms the proportional
 set sizes of the process and of all that it started are summed, so that memory which they share counts once.
@@ -39,9 +39,9 @@ SOURCE = "HTA__df_index_resolver-df_index_resolver.json.gz"  # DDP training on V
 RIVALS = {
     "HTA 0.5.0": "HolisticTraceAnalysis==0.5.0",
     "traceinsight 0.6.1": "traceinsight==0.6.1",
-    "TraceLens 0.7.0": "TraceLens==0.7.0",
+    "TraceLens": "git+https://github.com/AMD-AGI/TraceLens",  # `tracelens` of the package index is another program
 }
-WITHOUT_BAR = ("TraceLens 0.7.0",)  # measured beside the others; no speed was promised against it
+WITHOUT_BAR = ("TraceLens",)  # measured beside the others; no speed was promised against it
 ONE_CORE = "longpole, 1 core"
 SPEED_BAR, MEMORY_BAR, FLOOR_BAR = 15.0, 1 / 3, 2.5
 COLUMN_SLACK = 1.25  # of a rank's columns: how much more memory each further rank may take
@@ -210,11 +210,12 @@ def _text(row: dict[str, Any]) -> str:
     return f"  {{\n    {plain}{args}\n  }}"
 
 
-def rivals() -> dict[str, list[str]]:
+def rivals(tracelens: str) -> dict[str, list[str]]:
     """name -> the command that runs HTA's analyses, installed on first use."""
     found: dict[str, list[str]] = {}
-    for name, requirement in RIVALS.items():
-        place = CACHE / requirement.replace("==", "-")
+    for name, given in RIVALS.items():
+        requirement = tracelens if name == "TraceLens" else given
+        place = CACHE / (name if name == "TraceLens" else requirement.replace("==", "-"))
         python = place / "bin" / "python"
         if not (place / "ready").exists() and not _installed(requirement, place):
             print(f"{requirement} could not be had: it is left out", flush=True)
@@ -292,6 +293,7 @@ def main() -> None:
     parser.add_argument("--cli", action="store_true", help="measure `longpole open`, not open_traces and timeline")
     parser.add_argument("--skip-rivals", "--skip-hta", action="store_true")
     parser.add_argument("--skip-ranks", action="store_true")
+    parser.add_argument("--tracelens", default=RIVALS["TraceLens"], help="what pip installs TraceLens from")
     options = parser.parse_args()
     path = enlarged(options.trace, options.events)
     size = path.stat().st_size
@@ -302,7 +304,7 @@ def main() -> None:
         commands["longpole, 8 ranks"] = ours([path] * 8, cli=options.cli)
         commands["longpole, 2 ranks"] = ours([path] * 2, cli=options.cli)
     if not options.skip_rivals:
-        commands.update({name: [*command, str(path)] for name, command in rivals().items()})
+        commands.update({name: [*command, str(path)] for name, command in rivals(options.tracelens).items()})
     found, peaks = interleaved(commands, options.rounds)
     columns = 0 if options.skip_ranks else int(measure(ours([path], cli=False)).err.split()[-1])
     report(found, peaks, size, columns)
