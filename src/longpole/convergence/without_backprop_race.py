@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 EPSILON = 1e-3  # MeZO's
-LOOK_EVERY = 20  # steps from one look at the held-out loss to the next; looking does not count as time
+LOOK_EVERY = 5  # steps from one look at the held-out loss to the next; looking does not count as time
 MOST_SEED = 2**31
 TUNING_SEED = 999_983  # of the runs that choose the rate: no seed of the race
 
@@ -120,9 +120,9 @@ class _With(nn.Module):
 
 
 METHODS = (
-    Method("backpropagation", backpropagation, (0.1, 0.3, 1.0, 3.0)),
-    Method("forward gradient", forward_gradient, (0.003, 0.006, 0.012)),
-    Method("two losses (MeZO)", two_losses, (0.003, 0.006, 0.012)),
+    Method("backpropagation", backpropagation, (0.1, 0.3, 0.6, 1.0, 3.0)),
+    Method("forward gradient", forward_gradient, (0.003, 0.006, 0.012, 0.025, 0.05)),
+    Method("two losses (MeZO)", two_losses, (0.003, 0.006, 0.012, 0.025, 0.05)),
 )
 
 
