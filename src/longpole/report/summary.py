@@ -175,7 +175,8 @@ def rank_sentences(study: Study) -> list[str]:
     if report is None:
         return []
     every = [*report.sentences, *(x.sentence for x in report.stragglers), *(x.sentence for x in report.odd)]
-    return list(dict.fromkeys(said for said in every if said))
+    told = " ".join(finding.sentence for finding in study.findings)  # what is said there is not said again
+    return list(dict.fromkeys(said for said in every if said and said not in told))
 
 
 def chosen_ranks(ranks: Sequence[Rank], top: int) -> list[Rank]:
