@@ -92,6 +92,15 @@ def test_a_kept_file_that_cannot_be_read_is_measured_again(tmp_path: Path, conte
     assert fake.order == ["a"]
 
 
+@pytest.mark.parametrize("bad", [run(0.0), run(-1.0), run(phases_ms={"forward": 1.0, "backward": -2.0})])
+def test_a_kept_run_without_time_is_measured_again(tmp_path: Path, bad: Figures) -> None:
+    now = kept.conditions(None, 6.0)
+    kept.save(tmp_path, kept.Kept("a", "small", now, [bad]))
+    assert kept.load(tmp_path, "a", "small", now).runs == []
+    kept.save(tmp_path, kept.Kept("a", "small", now, [run()]))
+    assert kept.load(tmp_path, "a", "small", now).runs == [run()]
+
+
 def test_runs_under_other_conditions_are_not_mixed(tmp_path: Path) -> None:
     survey(plan(tmp_path, "a", rounds=1), Progress(measure=Fake()))
     fake = Fake()

@@ -68,7 +68,12 @@ def load(folder: Path, network: str, size: str, now: Conditions) -> Kept:
     except (OSError, msgspec.MsgspecError):
         return fresh
     same = (found.schema, found.network, found.size, found.conditions) == (SCHEMA, network, size, now)
-    return found if same else fresh
+    return found if same and all(map(_is_sound, found.runs)) else fresh
+
+
+def _is_sound(run: Figures) -> bool:
+    """What a file that somebody edited may not hold: a step of no time, a phase of less."""
+    return run.step_ms > 0 and all(ms >= 0 for ms in run.phases_ms.values())
 
 
 def save(folder: Path, kept: Kept) -> None:
