@@ -131,6 +131,14 @@ def test_another_sweeps_folder_is_refused(runs: Runs, tmp_path: Path) -> None:
         begin(tmp_path, plan_of("batch=1,2"))
 
 
+@pytest.mark.parametrize("name", ["plan.json", "report.html"])
+def test_files_of_something_else_are_not_overwritten(runs: Runs, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(LongpoleError, match="files of something else"):
+        begin(tmp_path, plan_of())
+    assert (tmp_path / name).read_text() == "mine"
+
+
 def test_a_point_that_fails_is_left_out_and_told(runs: Runs, tmp_path: Path) -> None:
     runs.fails = lambda point: point.batch == 16
     plan = plan_of("batch=4,8,16", rounds=3)

@@ -205,10 +205,11 @@ def _remove_empty(folder: Path) -> None:
 def _publish(found: Sweep, folder: Path, options: dict[str, Any]) -> None:
     from longpole.cli.output import write_text
     from longpole.report.sweep_page import sweep_page
+    from longpole.sweep.running import PAGE, SWEEP
 
     text, page = found.to_json().decode(), sweep_page(found)
-    write_text(folder / "sweep.json", text + "\n")
-    write_text(folder / "report.html", page)
+    write_text(folder / SWEEP, text + "\n")
+    write_text(folder / PAGE, page)
     if options["json_"] == "-":
         sys.stdout.write(text + "\n")
     elif options["json_"]:
@@ -220,4 +221,4 @@ def _publish(found: Sweep, folder: Path, options: dict[str, Any]) -> None:
 
         from longpole.report.sweep import render_sweep
 
-        render_sweep(found, Console(stderr=True), [f"picture: {folder / 'report.html'}"])
+        render_sweep(found, Console(stderr=True), [f"picture: {folder / PAGE}"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from longpole.analysis.study import Study
 
-PLAN, RUNS = "plan.json", "runs.jsonl"
+FILES = PLAN, RUNS, SWEEP, PAGE = "plan.json", "runs.jsonl", "sweep.json", "report.html"
 MOST_BYTES = 1 << 30
 LEAST_WINDOW_S, MOST_WINDOW_S = 5.0, 120.0
 BESIDES_S = 120.0  # that a run may take before and after its window
@@ -79,6 +79,8 @@ def begin(folder: Path, plan: Plan) -> list[SweepRun]:
     before = read_plan(folder)
     if before is not None and before != plan:
         raise LongpoleError(f"{folder} holds another sweep, or one of another version of the script; name a new folder")
+    if before is None and any((folder / name).exists() for name in FILES):
+        raise LongpoleError(f"{folder} has files of something else in it; name a new folder with -o")
     done = _read_runs(folder, plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
