@@ -230,6 +230,15 @@ def test_a_name_that_fits_nothing_ends_the_script_at_its_first_update(
     assert offered in (made.unmet() or "")
 
 
+def test_a_network_that_is_not_called_yet_is_waited_for(checkpoints: Callable[..., Checkpoints]) -> None:
+    made = checkpoints("lstm")
+    later = Recurrent()
+    train(mlp)
+    assert made.unmet() is not None
+    later(torch.randn(2, 16)).sum().backward()
+    assert made.unmet() is None
+
+
 def test_a_name_inside_of_another_that_was_named_is_met(checkpoints: Callable[..., Checkpoints]) -> None:
     made = checkpoints("blocks.1", "blocks.1.mlp")
     train(Gpt)

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from longpole.apply.again import Draws, as_it_was
 from longpole.apply.choosing import choose, compiled_round, unknown
-from longpole.apply.network import Networks
+from longpole.apply.network import Networks, paths_alive
 from longpole.capture import internals
 from longpole.capture.patches import Patches
 from longpole.whatif.layer_names import parse_patterns
@@ -117,13 +117,15 @@ class Checkpoints:
             self._chosen[id(layer)] = chosen
 
     def _first_update(self, *_: object) -> None:
-        """By now the networks that train have been called: a name that stands for nothing is a mistake."""
+        """By now the networks that train are there: a name that stands for nothing in any of them is a mistake."""
         if self._looked:
             return
         self._looked = True
         found = {pattern for chosen in self._chosen.values() for pattern in chosen.patterns}
-        for pattern in self._patterns:
-            if pattern not in found:
+        missing = [pattern for pattern in self._patterns if pattern not in found]
+        alive = paths_alive() if missing else set[str]()
+        for pattern in missing:
+            if not any(map(pattern.fits, alive)):
                 self._stop(unknown(pattern, self._networks.met))
 
     def _stop(self, reason: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 from longpole.capture.modules import LayerTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from torch import nn
 
 
 class Network:
@@ -62,3 +63,10 @@ class Networks:
         self._known[id(module)] = weakref.ref(module)
         self.met.append(network)
         return network
+
+
+def paths_alive() -> set[str]:
+    """Paths of every module that the process holds, from any module that holds it: of networks not called yet, too."""
+    alive = [found for found in gc.get_objects() if issubclass(type(found), nn.Module) and "_modules" in vars(found)]
+    found = {path for module in alive for path, _ in module.named_modules()}
+    return found | {f"{type(module).__name__}.{path}" for module in alive for path, _ in module.named_modules()}

@@ -100,7 +100,13 @@ def with_flag(target: Sequence[str], flag: str, value: int) -> list[str]:
 
 
 def machine_budget(run: MemoryRun) -> tuple[int, str]:
-    """Bytes that tensors of this script may take here: what is free now, less what its process needs beside them."""
+    """Bytes that tensors of this script may take here: what is free now, less what its process needs beside them.
+
+    Raises LongpoleError where they do not lie in the machine's memory.
+    """
+    device = run.study.run.device or "CPU"
+    if not device.startswith("CPU"):
+        raise LongpoleError(f"the script trains on {device}; say how many bytes it may take there: --budget 80GB")
     available = psutil.virtual_memory().available
     limits = [limit for limit in map(_limit, CONTAINER_LIMITS) if limit is not None]
     free = min([available, *limits])
