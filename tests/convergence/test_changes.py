@@ -118,12 +118,12 @@ def test_an_average_that_is_called_after_the_first_update_keeps_what_it_has_lear
 torch.save(Net().state_dict(), {str(file)!r})
 import copy
 average = copy.deepcopy(net)
-before = average.top.weight.detach().clone()
+learnt = average.top.weight.detach().clone()
 apply(Changes(init={str(file)!r}))
 optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 {TRAIN}
 average(x)
-say(kept=torch.equal(before, average.top.weight))
+say(kept=torch.equal(learnt, average.top.weight))
 """)
     assert said["kept"] is True
 

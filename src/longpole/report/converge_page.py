@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from longpole.report.converge import text_report
+from longpole.report.converge_noise_chart import noise_figure
 from longpole.report.figures import clean, number
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def page(found: Convergence) -> str:
 <h1>{_text(clean(found.headline, 1000))}</h1>
 {_key(found)}
 {figures}
+{noise_figure(found.noise)}
 <pre>{_text(text_report(found))}</pre>
 </body>
 </html>
