@@ -136,6 +136,22 @@ def test_what_does_not_grow_is_left_in_peace() -> None:
     assert growth_of(train) == []
 
 
+def test_what_locals_gave_the_script_stays_whole() -> None:
+    """Before Python 3.13 a frame has one copy of its locals, and the script may hold it."""
+    loop = Loop()
+    seen: dict[str, Any] = {}
+
+    def train() -> None:
+        losses = []
+        settings = locals()
+        for _ in range(TURNS):
+            losses.append(loop.step()[0])  # noqa: PERF401 - a list of losses is what is tested
+        seen.update({name: name in settings for name in ("losses", "loop")})
+
+    growth_of(train)
+    assert seen == {"losses": True, "loop": True}
+
+
 # -- lines, by their text alone --------------------------------------------------------------------------------
 
 

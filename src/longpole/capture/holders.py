@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CONTAINERS = (list, dict, set, deque, tuple)
 IS_FUNCTION = 0x1  # CO_OPTIMIZED: its locals have slots, and f_locals is a copy
 MOST_DEPTH = 3  # of containers in containers
+READS_LOCALS = frozenset({"locals", "vars", "eval", "exec", "dir", "_getframe", "currentframe"})
 COPIES_STAY = sys.version_info < (3, 13)  # a frame keeps the copy of its locals that was asked for
 
 
@@ -82,7 +83,12 @@ def name_of(thing: Any, frames: list[FrameType], hidden: Iterable[Any] = (), dep
 
 
 def _name_in_frame(thing: Any, frame: FrameType) -> str | None:
-    """A copy of a function's locals stays with its frame and would keep the script's tensors: it is emptied."""
+    """A copy of a function's locals stays with its frame and would keep the script's tensors: it is emptied.
+
+    It is the very one that `locals()` gives: a function that asks for it is left alone.
+    """
+    if READS_LOCALS & set(frame.f_code.co_names):
+        return None
     space = frame.f_locals
     try:
         return next((name for name, value in list(space.items()) if value is thing), None)

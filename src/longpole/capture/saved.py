@@ -71,7 +71,11 @@ class SavedLog:
         self._last_types: list[torch.dtype] = []
 
     def pack(self, tensor: torch.Tensor) -> Any:
-        kept = Kept(tensor, self)
+        try:
+            kept = Kept(tensor, self)
+        except Exception as error:  # a tensor of a strange kind: as it is, then, rather than a run that fails
+            self.failure = f"{type(error).__name__}: {error}"
+            return tensor
         if self.is_open and len(self.storage) < MOST_ROWS:
             try:
                 self._note(tensor, kept)
@@ -79,7 +83,9 @@ class SavedLog:
                 self.failure = f"{type(error).__name__}: {error}"
         return kept
 
-    def unpack(self, kept: Kept) -> torch.Tensor:
+    def unpack(self, kept: Kept | torch.Tensor) -> torch.Tensor:
+        if isinstance(kept, torch.Tensor):
+            return kept
         if kept.version is not None and kept.version != _version(kept.tensor):
             raise RuntimeError(modified_in_place(kept))
         if self.is_open and kept.row >= 0:

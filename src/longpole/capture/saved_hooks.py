@@ -51,6 +51,7 @@ class WatchingHooks:
         """Out from below whatever the script has put on top since."""
         self._patches.undo()
         self._aside = False
+        self._log.is_open = False
         with lifted(top_hooks, self._is_mine, pop_hooks, push_hooks) as found:
             if found:
                 pop_hooks()
