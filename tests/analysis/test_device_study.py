@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -320,6 +320,34 @@ def test_a_step_that_begins_in_a_hook_of_the_optimizer_is_not_all_optimizer(tmp_
     # each of the two steps: 0.5 ms of forward; 0.2 ms of the optimizer and what is left of it in the next step
     assert ms_of(study, "forward") == pytest.approx(0.5)
     assert ms_of(study, "optimizer") == pytest.approx(0.2, abs=0.02)
+
+
+def plain_turn(at: int) -> list[dict[str, Any]]:
+    """A turn of 1000 us on the host as torch.profiler records it: forward 300, loss 40, backward 500, update 100."""
+    node = "autograd::engine::evaluate_function: AddmmBackward0"
+    return [
+        *(span("cpu_op", "aten::linear", at + 4 + 30 * i, 25, Sequence_number=at + i) for i in range(10)),
+        span("cpu_op", "aten::cross_entropy_loss", at + 303, 40, Sequence_number=at + 20),
+        *(span("cpu_op", node, at + 347 + 50 * i, 45, Sequence_number=at + 9 - i) for i in range(10)),
+        span("user_annotation", "Optimizer.step#SGD.step", at + 847, 100),
+        span("cpu_op", "aten::_foreach_add_", at + 850, 90),
+    ]
+
+
+def test_phases_by_order_are_those_of_marks_within_two_percent(tmp_path: Path) -> None:
+    plain: list[dict[str, Any]] = []
+    marked: list[dict[str, Any]] = []
+    marks = (("forward", 2, 299), ("loss", 301, 43), ("backward", 345, 500), ("optimizer", 845, 104))
+    for turn in range(5):
+        at = 1000 * turn
+        step = span("user_annotation", f"ProfilerStep#{turn}", at, 1000)
+        plain += [step, *plain_turn(at)]
+        marked += [step, *(span("user_annotation", name, at + b, d) for name, b, d in marks), *plain_turn(at)]
+    by_order, by_marks = (device_study([opened(tmp_path, events)]) for events in (plain, marked))
+    for phase in ("forward", "loss", "backward", "optimizer", "other"):
+        assert ms_of(by_order, phase) == pytest.approx(ms_of(by_marks, phase), abs=0.02)
+    assert ms_of(by_order, "backward") == pytest.approx(0.495)
+    assert ms_of(by_order, "forward") == pytest.approx(0.295)
 
 
 EVENTS = st.lists(

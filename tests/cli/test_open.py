@@ -82,6 +82,21 @@ def test_one_step_by_its_number(trace: Path) -> None:
         opening(trace, "--step", 5)
 
 
+def test_ranks_are_all_shown_when_asked_and_lists_have_as_many_rows_as_asked(tmp_path: Path) -> None:
+    for rank in range(12):
+        write(tmp_path / f"rank{rank}.json", step_of(rank, 100 + rank))
+    by_default, asked = opening(tmp_path).stderr, opening(tmp_path, "--ranks").stderr
+    rows = {
+        text: [line for line in text.splitlines() if "%" in line and line.split()[0].isdigit()]
+        for text in (by_default, asked)
+    }
+    assert [line.split()[0] for line in rows[asked]] == [str(rank) for rank in range(12)]
+    assert len(rows[by_default]) == 8
+    few = opening(tmp_path, "--top", 2).stderr
+    assert len([line for line in few.splitlines() if "%" in line and line.split()[0].isdigit()]) == 2
+    assert "0 is not in the range" in opening(tmp_path, "--top", 0).stderr
+
+
 def test_layers_are_shown_when_asked_and_their_absence_is_explained(trace: Path) -> None:
     assert "No layer is known" in opening(trace, "--layers").stderr
     assert "with_modules=True" in opening(trace).stderr.replace("\n", "").replace(" ", "")

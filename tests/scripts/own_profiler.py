@@ -1,9 +1,11 @@
-"""A small transformer with a loop of its own; with --profile FILE it records itself with torch.profiler."""
+"""A small transformer with a loop of its own; --profile FILE and --times FILE record it, the latter by stopwatch."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import time
 
 import torch
 from torch import nn
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--profile", metavar="FILE")
+    parser.add_argument("--times", metavar="FILE")
     args = parser.parse_args()
     torch.manual_seed(0)
     model = Net()
@@ -45,16 +48,28 @@ def main() -> None:
             schedule=schedule(wait=6, warmup=2, active=12, repeat=1),
             on_trace_ready=lambda found: found.export_chrome_trace(args.profile),
         )
+    stamps: list[list[float]] = []  # of each step: begin, forward, loss, zero_grad, backward, optimizer, end
+    now = time.perf_counter
     with recorder as recording:
         for _ in range(args.steps):
+            stamp = [now()]
             tokens = torch.randint(0, VOCABULARY, (args.batch_size, LENGTH + 1))
+            stamp.append(now())
             logits = model(tokens[:, :-1])
+            stamp.append(now())
             loss = criterion(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            stamp.append(now())
             optimizer.zero_grad()
+            stamp.append(now())
             loss.backward()
+            stamp.append(now())
             optimizer.step()
+            stamps.append([*stamp, now()])
             if recording is not None:
                 recording.step()
+    if args.times:
+        with open(args.times, "w") as file:
+            json.dump(stamps, file)
     print(f"loss {loss.item():.6f}")
 
 
