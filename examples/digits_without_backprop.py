@@ -52,7 +52,7 @@ def load(batch_size: int, hidden: int, target: float) -> Problem:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Race backpropagation against two ways without it.")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds a run")
+    parser.add_argument("--limit", type=float, default=6.0, help="seconds a run")
     parser.add_argument("--target", type=float, default=0.5, help="held-out loss to reach")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--hidden", type=int, default=32)

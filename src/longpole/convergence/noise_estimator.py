@@ -96,7 +96,7 @@ def signal_to_noise(found: Moments) -> float | None:
 def fastest_batch(scale: float, fixed_s: float, per_example_s: float) -> float | None:
     """The batch, in examples, that reaches a loss in the fewest seconds. None where a figure is unusable.
 
-    Steps to a loss are S_min (1 + scale/B) (equation 2.11 read for steps), and a step takes fixed + per_example * B.
+    Steps to a loss are S_min (1 + scale/B) (section 2 of the paper), and a step takes fixed + per_example * B.
     The product is least at B = sqrt(scale * fixed / per_example): its derivative in B is
     per_example - fixed * scale / B².
     """

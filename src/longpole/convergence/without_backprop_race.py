@@ -120,7 +120,7 @@ class _With(nn.Module):
 
 
 METHODS = (
-    Method("backpropagation", backpropagation, (0.1, 0.3, 0.6, 1.0, 3.0)),
+    Method("backpropagation", backpropagation, (0.1, 0.3, 0.6, 1.0)),
     Method("forward gradient", forward_gradient, (0.003, 0.006, 0.012, 0.025, 0.05)),
     Method("two losses (MeZO)", two_losses, (0.003, 0.006, 0.012, 0.025, 0.05)),
 )

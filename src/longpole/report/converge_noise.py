@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from longpole.report.figures import clean, count, percent
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60  # layers; the JSON has them all
 BAR = 10
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 12
 
 
 def noise_lines(found: NoiseReport, width: int) -> list[Line]:
@@ -40,7 +43,8 @@ def _columns() -> list[Column]:
         Column("noise scale"),
         Column("95 %"),
         Column("signal/noise"),
-        Column("", figures=False),
+        Column("over time", figures=False),
+        Column("noise", figures=False),
     ]
 
 
@@ -54,8 +58,27 @@ def _cells(row: LayerNoise, rows: list[LayerNoise]) -> list[str]:
         "not told" if row.noise_scale is None else f"{row.noise_scale:,.3g}",
         interval(row),
         "" if row.signal_to_noise is None else f"{row.signal_to_noise:.2g}",
+        spark(row, rows),
         bar(share, BAR, blocks=True),
     ]
+
+
+def spark(row: LayerNoise, rows: list[LayerNoise]) -> str:
+    """Signal to noise over the sampled steps, all layers on one logarithmic scale; a dot where it is not above 0."""
+    every = [value for one in rows for value in one.curve.signal_to_noise if value is not None and value > 0]
+    values = row.curve.signal_to_noise
+    if not every or not values:
+        return ""
+    low, high = math.log(min(every)), math.log(max(every))
+    picked = [values[at * len(values) // SPARK_WIDTH] for at in range(SPARK_WIDTH)]
+    return "".join(
+        "·" if value is None or value <= 0 else SPARKS[_level(math.log(value), low, high)] for value in picked
+    )
+
+
+def _level(value: float, low: float, high: float) -> int:
+    share = (value - low) / (high - low) if high > low else 0.5
+    return min(int(share * len(SPARKS)), len(SPARKS) - 1)
 
 
 def interval(row: LayerNoise) -> str:
