@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from longpole.capture.modules import ModuleMarks
 
+NO_NUMBER = 2**63  # sequence numbers of autograd nodes are below
 CUT = "More storages or saved tensors than are kept were seen: the memory of this step is not whole."
 ATTRIBUTES = (
     "What a custom autograd.Function keeps as attributes of ctx is not told to anybody: such tensors count as "
@@ -302,7 +303,8 @@ class _Clock:
 
 def _layers_of_nodes(calls: np.ndarray[Any, Any], layers: list[int], nodes: Sequence[int]) -> list[int]:
     """The layer of the innermost call in which each node was made; -1 outside of any. Calls end inner first."""
-    wanted = np.array(nodes, dtype=np.int64)
+    # AccumulateGrad, which makes storages where a gradient is sparse, has the largest number of 64 bits.
+    wanted = np.array([node if node < NO_NUMBER else -1 for node in nodes], dtype=np.int64)
     found = np.full(len(wanted), -1, dtype=np.int64)
     for (_, _, _, first, last), layer in zip(calls[::-1].tolist(), reversed(layers), strict=True):
         found[(first <= wanted) & (wanted < last)] = layer
