@@ -13,7 +13,7 @@ from longpole.whatif.rerun import Request, rerun
 if TYPE_CHECKING:
     from longpole.analysis.survey import Figures
 
-TRAINED = 1_000_000  # steps that the script would train for: the window ends it long before
+TRAINED = 1000  # steps that the script would train for: the window ends it long before, unless measuring failed
 STEPS = 30  # to time, at most
 WARMUP = 3
 START_S = 300.0  # to import torch, to make network and data, and for slow steps' opening
