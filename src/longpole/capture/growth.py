@@ -32,6 +32,7 @@ LEAST_STEPS = 3  # from which something must be kept: two may be the step and th
 OLD = 3  # steps after which what is still there is kept on purpose: prefetched batches are used by then
 MOST_NODES = 50_000
 MOST_HOLDERS = 5
+LEAST_BYTES = 1024  # a step, of what has no graph: a list of detached losses is nobody's trouble
 
 
 @dataclass
@@ -81,6 +82,7 @@ def find_growth(followed: Sequence[Followed], first_sequences: Sequence[int], la
     frames = user_frames(frame_at(1))
     hidden = [kept, suspects]
     grown = [_grown(entry, followed, frames, hidden) for entry in growing[:MOST_HOLDERS]]
+    grown = [found for found in grown if found.graph_nodes or found.bytes >= LEAST_BYTES * found.followed]
     return sorted(grown, key=lambda found: -(found.bytes + found.graph_nodes))
 
 
