@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from longpole.survey.catalogue import NETWORKS
 from longpole.survey.claims import CLAIMS
 from longpole.survey.figures import PRODUCTS
 from longpole.survey.rows import PASSES, backward_to_forward, passes_share, products_share
@@ -59,7 +60,7 @@ def _opening(survey: Survey, command: str) -> str:
 <!-- Generated; what is written here by hand is lost. -->
 
 Measured on {survey.date} on {survey.machine or "an unknown machine"}, {survey.cores} cores, {threads},
-{survey.framework or "torch"}: {measured} [reference networks](reference-networks.md) at {survey.size} size,
+{survey.framework or "torch"}: {measured} of {len(NETWORKS)} [reference networks](reference-networks.md) at {survey.size} size,
 up to {runs} each in fresh processes. On another machine the answers may differ; there, say
 
 ```
