@@ -60,8 +60,8 @@ def _opening(survey: Survey, command: str) -> str:
 <!-- Generated; what is written here by hand is lost. -->
 
 Measured on {survey.date} on {survey.machine or "an unknown machine"}, {survey.cores} cores, {threads},
-{survey.framework or "torch"}: {measured} of {len(NETWORKS)} [reference networks](reference-networks.md) at {survey.size} size,
-up to {runs} each in fresh processes. On another machine the answers may differ; there, say
+{survey.framework or "torch"}: {measured} of {len(NETWORKS)} [reference networks](reference-networks.md)
+at {survey.size} size, up to {runs} each in fresh processes. On another machine the answers may differ; there, say
 
 ```
 {command}

@@ -33,7 +33,7 @@ class Usual:
     freedom: float = PRIOR_WEIGHT
 
 
-# Of runs of 6 s on a machine of two cores that others used, by benchmarks/survey_stability.py.
+# Assumed, for surveys with too few runs to say; benchmarks/survey_stability.py prints what they are on a machine.
 USUAL_LOGARITHM = Usual(0.05**2)  # of times and ratios
 USUAL_SHARE = Usual(0.01**2)  # of shares of the step
 
