@@ -218,5 +218,9 @@ def _sentence(found: Race) -> str:
         if one.median_s is None:
             parts.append(f"{one.name} got there within {found.limit_s:g} s on {one.reached} of {one.seeds} seeds")
         else:
-            parts.append(f"{one.name} took {one.median_s:.3g} s, {one.median_s / first.median_s:,.0f} times as long")
+            failed = (
+                "" if one.reached == one.seeds else f", and never on {one.seeds - one.reached} of {one.seeds} seeds"
+            )
+            times = one.median_s / first.median_s
+            parts.append(f"{one.name} took {one.median_s:.3g} s, {times:,.0f} times as long{failed}")
     return f"To a loss of {found.target:g}: {first.name} {first.median_s:.2g} s; {'; '.join(parts)}."
