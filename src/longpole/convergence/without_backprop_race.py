@@ -218,7 +218,8 @@ def _sentence(found: Race) -> str:
         if one.median_s is None:
             parts.append(f"{one.name} got there within {found.limit_s:g} s on {one.reached} of {one.seeds} seeds")
         else:
-            failed = (
+            lost = one.seeds - one.reached
+            failed = f", and never on {lost} of {one.seeds} seeds" if lost else ""
                 "" if one.reached == one.seeds else f", and never on {one.seeds - one.reached} of {one.seeds} seeds"
             )
             times = one.median_s / first.median_s
