@@ -220,8 +220,6 @@ def _sentence(found: Race) -> str:
         else:
             lost = one.seeds - one.reached
             failed = f", and never on {lost} of {one.seeds} seeds" if lost else ""
-                "" if one.reached == one.seeds else f", and never on {one.seeds - one.reached} of {one.seeds} seeds"
-            )
             times = one.median_s / first.median_s
             parts.append(f"{one.name} took {one.median_s:.3g} s, {times:,.0f} times as long{failed}")
     return f"To a loss of {found.target:g}: {first.name} {first.median_s:.2g} s; {'; '.join(parts)}."
