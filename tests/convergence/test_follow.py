@@ -67,6 +67,26 @@ def test_losses_are_the_same_with_and_without_and_are_what_is_followed(kind: str
         assert series.values == told
 
 
+ROOT = Path(__file__).resolve().parents[2]
+SMALL_GPT = ["--steps", "4", "--layers", "1", "--embed", "24", "--heads", "2", "--batch-size", "2", "--log-every", "1"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["examples/char_gpt.py", *SMALL_GPT, "--eval-every", "2", "--eval-batches", "1"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_examples_say_the_same_when_they_are_followed(words: list[str], tmp_path: Path) -> None:
+    script = [str(ROOT / words[0]), *words[1:]]
+    done, observed = followed(tmp_path, *script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plainly(*script)
+    assert [series.name for series in observed.losses] == ["loss"]
+    assert len(observed.losses[0].values) == len(observed.step_ends_ns)
+
+
 def test_what_the_script_says_is_found_and_what_it_returns(tmp_path: Path) -> None:
     done, observed = followed(tmp_path, TELLS_ALL, returned="evaluate")
     assert done.returncode == 0, done.stderr
