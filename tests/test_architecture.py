@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "longpole"
 RUNTIME_DEPENDENCIES = {"click", "msgspec", "numpy", "psutil", "rich"}
-OPTIONAL = {"isal", "torch"}
+OPTIONAL = {"isal", "safetensors", "torch"}  # used where the user has them
 FRAMEWORKS = {"IPython", "accelerate", "ignite", "keras", "lightning", "pytorch_lightning", "transformers"}
 
 
