@@ -177,14 +177,13 @@ def _publish(found: Convergence, words: list[str], options: dict[str, Any]) -> N
     from longpole.report.converge import show
     from longpole.report.converge_page import page
 
-    if not options["quiet"]:
-        show(found)
     text = found.to_json().decode()
     if options["json_"] == "-":
         sys.stdout.write(text + "\n")
     places = {"json": _json_path(options), "html": options["html"]}
     if not options["no_save"]:
-        folder = new_folder(f"{Path(words[-1 if words[0] == '-m' else 0]).stem or 'train'}-converge")
+        name = words[1] if words[0] == "-m" else Path(words[0]).stem
+        folder = new_folder(f"{name or 'train'}-converge")
         places = {
             "json": places["json"] or folder / "convergence.json",
             "html": places["html"] or folder / "converge.html",
@@ -194,3 +193,5 @@ def _publish(found: Convergence, words: list[str], options: dict[str, Any]) -> N
         write_text(places["json"], text)
     if places["html"] is not None:
         write_text(places["html"], page(found))
+    if not options["quiet"]:
+        show(found)

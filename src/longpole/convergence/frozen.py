@@ -32,7 +32,10 @@ def frozen_study(sides: Sequence[Side]) -> FrozenStudy:
     reached = [row for row in rows if row.seconds is not None]
     if not reached:
         return FrozenStudy(rows, None, "The target was reached with no number of frozen layers, not even none.")
-    best = min(reached, key=lambda row: row.seconds or 0.0)
+    best, *others = sorted(reached, key=lambda row: row.seconds or 0.0)
+    if best.frozen == 0:
+        next_best = sides[rows.index(others[0])] if others else None
+        return FrozenStudy(rows, 0, _none_is_best(next_best, free))
     return FrozenStudy(rows, best.frozen, _sentence(best, sides[rows.index(best)], free))
 
 
@@ -63,9 +66,16 @@ def _step_time(side: Side) -> float | None:
     return float(np.median(known)) if known else None
 
 
+def _none_is_best(next_best: Side | None, free: Side) -> str:
+    if next_best is None:
+        return "Freezing layers does not pay: with some frozen the target is not reached in enough runs."
+    found = compare(free, next_best)
+    if found.verdict == "later":
+        return f"Freezing layers does not pay: {found.sentence}"
+    return f"Freezing layers is not seen to pay: with none frozen the mean is the least. {found.sentence}"
+
+
 def _sentence(best: FrozenRow, side: Side, free: Side) -> str:
-    if best.frozen == 0:
-        return "Freezing layers does not pay: with none frozen the target is reached soonest."
     found = compare(free, side)
     saving = "not known" if best.saving_share is None else f"{best.saving_share:.0%}"
     said = f"Freezing the first {best.frozen} layers is best and saves {saving} of a step: {found.sentence}"
