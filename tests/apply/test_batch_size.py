@@ -66,7 +66,7 @@ def whole(last: int) -> list[int]:
         ({"batch_size": 4, "sampler": WeightedRandomSampler(torch.ones(SAMPLES).tolist(), 21)}, [7] * 3),
         ({"batch_sampler": BatchSampler(RandomSampler(DATA), 4, drop_last=True)}, whole(0)),
     ],
-    ids=str,
+    ids=["shuffle", "shuffle, drop last", "drop last", "no batch size", "sampler", "weighted", "batch sampler"],
 )
 def test_a_loader_that_trains_gets_the_batch(seven: BatchSize, options: dict[str, Any], expected: list[int]) -> None:
     loader = DataLoader(DATA, **options)
