@@ -4,18 +4,19 @@ import { known, ms, number, percent, words } from "./format.js";
 import { Section, Tip } from "./parts.jsx";
 
 export function backwardSplit(study) {
-  const leaf = study.layers.filter((layer) => !layer.container);
   const sum = (rows, key) => rows.reduce((total, row) => (known(row[key]) ? (total ?? 0) + row[key] : total), null);
-  let inputs = sum(leaf, "input_grad_ms");
-  let weights = sum(leaf, "weight_grad_ms");
-  if (inputs === null && weights === null) {
-    inputs = sum(study.ops.filter((op) => op.role === "input_grad"), "ms");
-    weights = sum(study.ops.filter((op) => op.role === "weight_grad"), "ms");
-  }
+  // A container's own work counts, too: an attention that is no module of its own.
+  const own = study.layers.map((layer) =>
+    layer.container ? { inputs: layer.own_input_grad_ms, weights: layer.own_weight_grad_ms } : { inputs: layer.input_grad_ms, weights: layer.weight_grad_ms },
+  );
+  const ofRole = (role) => sum(study.ops.filter((op) => op.role === role), "ms");
+  let [inputs, weights] = [sum(own, "inputs"), sum(own, "weights")];
+  if (inputs === null && weights === null) [inputs, weights] = [ofRole("input_grad"), ofRole("weight_grad")];
   const phase = study.phases.find((p) => p.phase === "backward");
   if (inputs === null || weights === null) return null;
-  const other = phase && known(phase.ms) ? phase.ms - inputs - weights : null;
-  return { inputs, weights, other: other !== null && other >= 0 ? other : null };
+  const again = ofRole("recompute");
+  const other = phase && known(phase.ms) ? phase.ms - inputs - weights - (again ?? 0) : null;
+  return { inputs, weights, again, other: other !== null && other >= 0 ? other : null };
 }
 
 function note(study, phase, places) {
@@ -23,7 +24,8 @@ function note(study, phase, places) {
   const split = phase.phase === "backward" ? backwardSplit(study) : null;
   if (split) {
     const other = split.other === null ? "" : ` · other ${number(split.other, places)}`;
-    return `input gradients ${number(split.inputs, places)} · weight gradients ${number(split.weights, places)}${other}`;
+    const again = split.again ? ` · forward again ${number(split.again, places)}` : "";
+    return `input gradients ${number(split.inputs, places)} · weight gradients ${number(split.weights, places)}${again}${other}`;
   }
   const sites = [...phase.sites].sort((a, b) => b.ms - a.ms);
   return sites.length ? sites[0].where : "";

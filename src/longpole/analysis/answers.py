@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from longpole.analysis.backward_parts import backward_parts, total_of
 from longpole.analysis.study import Answer
 
 if TYPE_CHECKING:
@@ -212,10 +213,11 @@ def _backward(study: Study, phases: Mapping[str, PhaseTime]) -> Answer | None:
     if "backward" not in phases:
         return _unknown(question, "No backward pass was seen.")
     backward = phases["backward"]
-    tops = [layer for layer in study.layers if not layer.container]
-    parts: dict[str, float | None] = {
-        "input gradients": _total(layer.input_grad_ms for layer in tops),
-        "weight gradients": _total(layer.weight_grad_ms for layer in tops),
+    found = backward_parts(study)
+    parts = {
+        "input gradients": found.input_grad_ms,
+        "weight gradients": found.weight_grad_ms,
+        "forward again": found.recompute_ms or None,
     }
     known = {name: ms for name, ms in parts.items() if ms is not None}
     if not known:
@@ -228,11 +230,6 @@ def _backward(study: Study, phases: Mapping[str, PhaseTime]) -> Answer | None:
     sentence = f"{rest}, the rest of backward {_percent(max(other, 0.0) / step)}."
     evidence = {f"{n.replace(' ', '_')}_ms": v for n, v in known.items()} | {"other_ms": other, "largest": name}
     return Answer(question, verdict(ms / step), sentence, evidence)
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _matmuls(study: Study) -> Answer | None:
@@ -248,7 +245,7 @@ def _matmuls(study: Study) -> Answer | None:
     if flops:
         evidence["flops_share"] = sum(entry.flops or 0.0 for entry in heavy) / flops
         sentence += f", {_percent(evidence['flops_share'])} of the FLOPs"
-    bound = _total(entry.bound_ms for entry in heavy)
+    bound = total_of(entry.bound_ms for entry in heavy)
     if bound and ms:
         evidence["of_ceiling"] = bound / ms
         sentence += f"; they run at {_percent(bound / ms)} of this machine's ceiling"

@@ -221,9 +221,14 @@ def _phases(ledger: Ledger) -> list[PhaseTime]:
 
 def _memory(trace: Trace) -> Memory:
     facts = trace.info.facts
-    known = {
-        name: int(facts[name])
-        for name in ("parameters_bytes", "gradients_bytes", "optimizer_bytes", "peak_bytes")
-        if facts.get(name, "").isdecimal()
-    }
-    return Memory(saved_bytes=sum(trace.saved_bytes.values()) if trace.saved_bytes else None, **known)
+
+    def told(name: str) -> int | None:
+        return int(facts[name]) if facts.get(name, "").isdecimal() else None
+
+    return Memory(
+        peak_bytes=told("peak_bytes"),
+        parameters_bytes=told("parameters_bytes"),
+        gradients_bytes=told("gradients_bytes"),
+        optimizer_bytes=told("optimizer_bytes"),
+        saved_bytes=sum(trace.saved_bytes.values()) if trace.saved_bytes else None,
+    )

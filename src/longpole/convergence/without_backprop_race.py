@@ -219,7 +219,7 @@ def _sentence(found: Race) -> str:
             parts.append(f"{one.name} got there within {found.limit_s:g} s on {one.reached} of {one.seeds} seeds")
         else:
             lost = one.seeds - one.reached
-            failed = f", and never on {lost} of {one.seeds} seeds" if lost else ""
+            failed = f", and not within {found.limit_s:g} s on {lost} of {one.seeds} seeds" if lost else ""
             times = one.median_s / first.median_s
             parts.append(f"{one.name} took {one.median_s:.3g} s, {times:,.0f} times as long{failed}")
     return f"To a loss of {found.target:g}: {first.name} {first.median_s:.2g} s; {'; '.join(parts)}."

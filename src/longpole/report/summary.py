@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from longpole.analysis.backward_parts import backward_parts
 from longpole.report.figures import byte_size, count, decimals_for, known, ms, number, percent
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class BackwardSplit:
 
     input_grad_ms: float
     weight_grad_ms: float
+    recompute_ms: float | None
     other_ms: float | None
 
 
@@ -82,22 +84,19 @@ def uneven(study: Study) -> str:
 
 
 def backward_split(study: Study) -> BackwardSplit | None:
-    """Input and weight gradients over all leaf layers, or over the ops where no layer knows its own."""
+    """Input and weight gradients and what is computed again; None where they were not told apart."""
     phase_ms = next((p.ms for p in study.phases if p.phase == "backward" and known(p.ms)), None)
-    leaf = [layer for layer in study.layers if not layer.container]
-    inputs, weights = _sum(x.input_grad_ms for x in leaf), _sum(x.weight_grad_ms for x in leaf)
-    if inputs is None and weights is None:
-        inputs = _sum(op.ms for op in study.ops if op.role == "input_grad")
-        weights = _sum(op.ms for op in study.ops if op.role == "weight_grad")
+    parts = backward_parts(study)
+    inputs, weights = _known(parts.input_grad_ms), _known(parts.weight_grad_ms)
     if inputs is None or weights is None:
         return None
-    other = phase_ms - inputs - weights if phase_ms is not None else None
-    return BackwardSplit(inputs, weights, other if other is not None and other >= 0 else None)
+    again = _known(parts.recompute_ms)
+    other = phase_ms - inputs - weights - (again or 0.0) if phase_ms is not None else None
+    return BackwardSplit(inputs, weights, again, other if other is not None and other >= 0 else None)
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    finite = [value for value in values if value is not None and known(value)]
-    return sum(finite) if finite else None
+def _known(value: float | None) -> float | None:
+    return value if value is not None and known(value) else None
 
 
 def phase_note(study: Study, phase: PhaseTime, decimals: int | None) -> str:
@@ -108,6 +107,7 @@ def phase_note(study: Study, phase: PhaseTime, decimals: int | None) -> str:
     if split is not None:
         text = f"input gradients {number(split.input_grad_ms, decimals)}"
         text += f" · weight gradients {number(split.weight_grad_ms, decimals)}"
+        text += f" · forward again {number(split.recompute_ms, decimals)}" if split.recompute_ms else ""
         return text + (f" · other {number(split.other_ms, decimals)}" if split.other_ms is not None else "")
     sites = sorted((site for site in phase.sites if known(site.ms)), key=lambda site: -site.ms)
     return sites[0].where if sites else ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.answers import parts_of
+from longpole.analysis.backward_parts import backward_parts
 from longpole.analysis.survey import Figures, Serial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from longpole.analysis.study import Study
 
 PRODUCTS = ("matmul", "convolution", "attention", "recurrent")
@@ -21,8 +20,7 @@ def figures_of(study: Study) -> Figures:
     wall = study.step.wall_ms
     if not wall.mean or wall.median is None:
         raise ValueError("no step was timed")
-    leaves = [layer for layer in study.layers if not layer.container]
-    own = [layer for layer in study.layers if layer.container]
+    parts = backward_parts(study)
     unknown = [op for op in study.ops if op.op_class == UNCLASSIFIED]
     pole = next(iter(parts_of(study)), None)
     return Figures(
@@ -32,8 +30,8 @@ def figures_of(study: Study) -> Figures:
         phases_ms={phase.phase: phase.ms for phase in study.phases},
         classes_ms={entry.op_class: entry.ms for entry in study.op_classes},
         classes_flops={entry.op_class: entry.flops for entry in study.op_classes if entry.flops},
-        input_grad_ms=_total([*(x.input_grad_ms for x in leaves), *(x.own_input_grad_ms for x in own)]),
-        weight_grad_ms=_total([*(x.weight_grad_ms for x in leaves), *(x.own_weight_grad_ms for x in own)]),
+        input_grad_ms=parts.input_grad_ms,
+        weight_grad_ms=parts.weight_grad_ms,
         samples_per_s=study.step.samples_per_s,
         pole=pole.words if pole else "",
         pole_ms=pole.ms if pole else None,
@@ -50,11 +48,6 @@ def figures_of(study: Study) -> Figures:
         framework=study.run.framework,
         serial=_serial(study),
     )
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _bound(study: Study) -> dict[str, float] | None:
