@@ -20,14 +20,14 @@ def test_an_attention_that_is_no_module_belongs_to_the_input_gradients() -> None
 
 
 def test_forward_again_is_a_part_of_its_own() -> None:
-    again = OpTime(op="aten::mm", op_class="matmul", role="recompute", layer=None, ms=4.0)
+    again = OpTime(op="aten::mm", op_class="matmul", role="recompute", layer=None, shapes=None, ms=4.0)
     study = Study(layers=[layer("fc", 2.0, 3.0)], ops=[again])
     assert backward_parts(study) == BackwardParts(2.0, 3.0, 4.0)
 
 
 def test_without_layers_the_ops_say_it_and_without_either_nobody() -> None:
     ops = [
-        OpTime(op="aten::mm", op_class="matmul", role=role, layer=None, ms=ms)
+        OpTime(op="aten::mm", op_class="matmul", role=role, layer=None, shapes=None, ms=ms)
         for role, ms in (("input_grad", 1.0), ("forward", 9.0))
     ]
     assert backward_parts(Study(ops=ops)) == BackwardParts(1.0, None, None)
