@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longpole.analysis.converge_results import Crossing, Layer, SeedRun, Side
+from longpole.analysis.student import t_quantile, t_tail
 from longpole.convergence.compare import compare
 from longpole.convergence.frozen import frozen_study, numbers_to_try
+from longpole.convergence.intervals import trimmed_interval, welch
 from longpole.convergence.protocol import over_seeds
-from longpole.convergence.student import t_quantile, t_tail, trimmed_interval, welch
 
 
 @pytest.mark.parametrize(

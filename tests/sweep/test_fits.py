@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longpole.analysis.student import t_quantile
 from longpole.sweep.fits import NEAR, fit_batches, fit_threads, predict
 from longpole.sweep.lines import COVERAGE, Figure, fit_line, ratio, weights_of
-from longpole.sweep.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from longpole.analysis.converge_results import Comparison, Part
-from longpole.convergence.student import Shift, welch
+from longpole.convergence.intervals import Shift, welch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from longpole.analysis.converge_results import Spread
-from longpole.convergence.student import trimmed_interval
+from longpole.convergence.intervals import trimmed_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

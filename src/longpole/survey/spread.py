@@ -11,16 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from longpole.analysis.student import t_quantile
 from longpole.analysis.survey import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Quantile 0.975 of Student's t at 1, 2, 3 ... degrees of freedom.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 LEAST_POOLED = 5  # degrees of freedom among other networks that make a usual variance
 PRIOR_WEIGHT = 4.0  # degrees of freedom that the usual variance counts for, at most
 
@@ -39,14 +35,8 @@ USUAL_SHARE = Usual(0.01**2)  # of shares of the step
 
 
 def student(freedom: float) -> float:
-    """Quantile 0.975 of Student's t, within 0.5 % also between and beyond the rows of the table."""
-    if freedom < 1:
-        return math.inf
-    if freedom >= len(_T):
-        return 1.96 + 2.4 / freedom
-    at = int(freedom)
-    below, above = _T[at - 1], _T[min(at, len(_T) - 1)]
-    return below + (above - below) * (freedom - at)
+    """Quantile 0.975 of Student's t; without one degree of freedom no interval is wide enough."""
+    return math.inf if freedom < 1 else t_quantile(freedom)
 
 
 def pooled(groups: Iterable[Sequence[float]], otherwise: Usual) -> Usual:

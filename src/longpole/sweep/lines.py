@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.sweep.student import t_quantile
+from longpole.analysis.student import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
