@@ -11,6 +11,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+PARALLEL := -n 2
 VENV := .venv
 FRAMEWORKS := .venv-frameworks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -55,10 +56,10 @@ demo: $(VENV)/.demo
 	@ls demo-output/report.html demo-output/report.json
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "not slow and not browser and not frameworks" $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow and not browser and not frameworks" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest -m "slow and not browser and not frameworks" $(PYTEST_ARGS) $(OR_NONE)
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "slow and not browser and not frameworks" $(PYTEST_ARGS) $(OR_NONE)
 
 test-browser: $(VENV)/.browser
 	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \
