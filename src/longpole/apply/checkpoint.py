@@ -20,6 +20,7 @@ from longpole.apply.again import Draws, as_it_was
 from longpole.apply.choosing import choose, compiled_round, unknown
 from longpole.apply.network import Networks, paths_alive
 from longpole.capture import internals
+from longpole.capture.modules import are_layers_marked
 from longpole.capture.patches import Patches
 from longpole.whatif.layer_names import parse_patterns
 
@@ -181,7 +182,7 @@ def _again(chosen: Chosen, plain: Callable[..., Any]) -> Callable[..., Any]:
     Marks that look for networks must not see it: a call in backward comes from outside, too.
     """
     module, here = chosen.module(), nn.Module.__call__
-    if module is None or "_layer_call" not in here.__qualname__:
+    if module is None or not are_layers_marked():
         return plain
     return functools.partial(here, module)
 

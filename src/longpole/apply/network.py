@@ -24,8 +24,8 @@ class Network:
     def __init__(self, called: nn.Module, before: Iterator[Network]) -> None:
         table = LayerTable()
         table.find([called])
-        modules: list[nn.Module] = table._kept  # pyright: ignore[reportPrivateUsage]
-        self.layers = [(layer.path, weakref.ref(module)) for layer, module in zip(table.layers, modules, strict=True)]
+        pairs = zip(table.layers, table.modules, strict=True)
+        self.layers = [(layer.path, weakref.ref(module)) for layer, module in pairs]
         self.type = table.layers[0].type if table.layers else type(called).__name__
         same = sum(other.type == self.type for other in before)
         self.name = f"{self.type}#{same + 1}" if same else self.type

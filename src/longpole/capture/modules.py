@@ -147,6 +147,11 @@ class ModuleMarks:
         return calls
 
 
+def are_layers_marked() -> bool:
+    """Whether calls of modules are noted one by one now, by `mark_layers`."""
+    return "_layer_call" in nn.Module.__call__.__qualname__
+
+
 def _batch_size(values: Iterable[Any]) -> int | None:
     for value in values:
         if isinstance(value, torch.Tensor):
@@ -164,7 +169,7 @@ class LayerTable:
     def __init__(self) -> None:
         self.layers: list[Layer] = []
         self.rows: dict[int, int] = {}
-        self._kept: list[nn.Module] = []  # ids stay unique while we hold them
+        self.modules: list[nn.Module] = []  # of each layer; ids stay unique while we hold them
 
     def find(self, called: Iterable[nn.Module]) -> None:
         """Adds every module reachable from the tops of these."""
@@ -181,7 +186,7 @@ class LayerTable:
 
     def release(self) -> None:
         """Lets go of the modules. No new ones may be looked up after it: an identity may come again."""
-        self._kept.clear()
+        self.modules.clear()
 
     def row_of(self, module: int) -> int:
         return self.rows.get(module, -1)
@@ -201,7 +206,7 @@ class LayerTable:
         own = [p for p in module.parameters(recurse=False) if id(p) not in owned]
         owned.update(map(id, own))
         self.rows[id(module)] = len(self.layers)
-        self._kept.append(module)
+        self.modules.append(module)
         self.layers.append(
             Layer(
                 path=path,
