@@ -159,3 +159,22 @@ def test_every_window_ends_and_never_times_too_many(steps: int, warmup: int, bud
     most = max(steps, OPENING.count(Level.PHASES))
     assert plan.measured == levels.count(Level.PHASES) <= most
     assert plan.warmed_up <= warmup + 1
+
+
+@pytest.mark.parametrize("step_ms", [5, 50, 400])
+@pytest.mark.parametrize("period", range(2, 11))
+def test_what_a_script_does_every_so_many_steps_is_met_as_often_as_it_happens(period: int, step_ms: int) -> None:
+    """Wherever the evaluation of a script with one every `period` steps falls, at least half its due is measured."""
+    samples = 2 * step_ms
+    levels = levels_of(WindowOptions(steps=80, warmup=5), step_ns=step_ms * MS, samples=samples)
+    timed = [at for at, level in enumerate(levels) if level == Level.PHASES]
+    hits = [sum(at % period == offset for at in timed) for offset in range(period)]
+    assert min(hits) >= 0.5 * len(timed) / period
+    assert max(hits) <= 1.6 * len(timed) / period
+
+
+@pytest.mark.parametrize("period", range(2, 6))
+def test_twenty_steps_miss_nothing_that_happens_every_fifth(period: int) -> None:
+    levels = levels_of(WindowOptions(steps=20, warmup=5), step_ns=50 * MS, samples=90)
+    timed = [at for at, level in enumerate(levels) if level == Level.PHASES]
+    assert {at % period for at in timed} == set(range(period))

@@ -10,6 +10,7 @@ keeps a pointer to, the first recording's end disposes (torch 2.13, profiler_kin
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,16 +32,10 @@ OPENING = (
     Level.SITES,
     Level.NONE,
 )
-ROUND = (
-    *(Level.PHASES,) * 3,
-    Level.OPS,  # only where the opening's gave nothing: the script had a profiler of its own
-    Level.NONE,
-    *(Level.PHASES,) * 3,
-    Level.SITES,
-    Level.SITES,
-    Level.NONE,
-)
-GRADIENT_ROUNDS = 3  # rounds that end with one more gradient step
+# Runs of level-0 steps between deeper ones. Uneven, so that what a script does every so many steps (an evaluation
+# every fifth or tenth) falls on level-0 steps as often as it happens: with even runs it can miss all of them.
+RUNS = (4, 7, 3, 6, 11, 5, 8, 2, 9, 13)
+GRADIENT_ROUNDS = 3  # gradient steps after the opening's, at most
 LEAST_WARMUP = 2
 ENOUGH_SAMPLES = 120  # of the sampling thread in a block of steps
 LEAST_SAMPLED = 3  # steps in such a block: one long step has samples enough, and few of them in its short gaps
@@ -113,12 +108,19 @@ class Plan:
         for level in OPENING:
             self._opening_left -= 1
             yield from self._allowed(level)
-        turn = 0
-        while True:
-            turn += 1
-            more = (Level.GRADIENTS, Level.NONE) if turn <= GRADIENT_ROUNDS else ()
-            for level in (*ROUND, *more):
-                yield from self._allowed(level)
+        for turn, run in enumerate(itertools.cycle(RUNS)):
+            for _ in range(run):
+                yield Level.PHASES
+            yield from self._deeper(turn)
+
+    def _deeper(self, turn: int) -> Iterator[Level]:
+        """What comes between two runs: places by turns with ops (where the opening's gave nothing) and gradients."""
+        levels = (Level.SITES, Level.GRADIENTS) if turn % 2 else (Level.OPS, Level.SITES)
+        for level in levels:
+            is_wanted = level != Level.GRADIENTS or turn < 2 * GRADIENT_ROUNDS
+            found = [*self._allowed(level)] if is_wanted else []
+            yield from found
+            yield from [Level.NONE] * len(found)  # a step after a deeper one is none to measure by
 
     def _allowed(self, level: Level) -> Iterator[Level]:
         is_again = level == Level.OPS and self.ops_recorded
