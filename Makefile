@@ -59,7 +59,8 @@ test: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m "not slow and not browser and not frameworks" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest $(PARALLEL) -m "slow and not browser and not frameworks" $(PYTEST_ARGS) $(OR_NONE)
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m "slow and not alone and not browser and not frameworks" $(PYTEST_ARGS) $(OR_NONE)
+	$(VENV)/bin/python -m pytest -m "slow and alone" $(PYTEST_ARGS) $(OR_NONE)
 
 test-browser: $(VENV)/.browser
 	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && \

@@ -16,7 +16,7 @@ EXAMPLES = {"digits_cnn.py": (), "char_gpt.py": ("--steps", "60")}
 # Shorter calls are measured to about as well as recording them is taken off.
 LEAST_CALL_MS = 0.02
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def longpole(*words: str, cache: Path) -> None:
@@ -35,10 +35,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_op_beats_its_bound_and_the_parts_sum(name: str, machine: Path) -> None:
-    study_path = machine / f"{name}.json"
-    options = ("--steps", "8", "--stop", "--no-save", "-q", "--json", str(study_path))
-    longpole("run", *options, str(ROOT / "examples" / name), *EXAMPLES[name], cache=machine)
-    study: dict[str, Any] = json.loads(study_path.read_text())
+    study = studied(name, machine)
     step = study["step"]["wall_ms"]["mean"]
     shares = {key: ms for key, ms in study["bound_by"].items() if key != "bound_ms"}
     assert sum(shares.values()) == pytest.approx(step, rel=0.01)
@@ -46,7 +43,22 @@ def test_no_op_beats_its_bound_and_the_parts_sum(name: str, machine: Path) -> No
     assert 0 < study["bound_by"]["bound_ms"] <= step
     for entry in study["op_classes"]:
         assert entry["bound_ms"] is None or entry["bound_ms"] <= entry["ms"] * (1 + 1e-9)
+    if beaten(study):  # somebody else had the processor while the ceilings were measured: they are measured anew, once
+        longpole("machine", "--again", "--threads", "1", "--budget", "40", cache=machine)
+        study = studied(name, machine)
+    assert not beaten(study)
+
+
+def studied(name: str, machine: Path) -> dict[str, Any]:
+    """The study of an example, with the ceilings that are kept."""
+    study_path = machine / f"{name}.json"
+    options = ("--steps", "8", "--stop", "--no-save", "-q", "--json", str(study_path))
+    longpole("run", *options, str(ROOT / "examples" / name), *EXAMPLES[name], cache=machine)
+    return json.loads(study_path.read_text())
+
+
+def beaten(study: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """Ops that took less than their bound allows, by over 5 %."""
     long = [op for op in study["ops"] if op["bound_ms"] is not None and op["ms"] / op["calls"] >= LEAST_CALL_MS]
     assert long
-    beaten = [(op["op"], op["shapes"], op["of_ceiling"]) for op in long if op["of_ceiling"] > 1.05]
-    assert not beaten
+    return [(op["op"], op["shapes"], op["of_ceiling"]) for op in long if op["of_ceiling"] > 1.05]
