@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.device_tree import inherit
+from longpole.analysis.tree import inherit
 from longpole.cost import cost_of
 from longpole.cost.op_classes import classify_op
 from longpole.machine import ceilings_from_sheet, limits, peak_of

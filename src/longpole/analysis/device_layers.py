@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_marks import MODULE, matching
-from longpole.analysis.device_tree import inherit
 from longpole.analysis.device_work import at, launching
 from longpole.analysis.distinct import distinct
+from longpole.analysis.tree import inherit
 from longpole.trace import Kind, Phase
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from longpole.analysis.device_marks import (
     matching,
     phases_by_name,
 )
-from longpole.analysis.device_tree import inherit
 from longpole.analysis.distinct import distinct
+from longpole.analysis.tree import inherit
 from longpole.trace import DEVICE_WORK, Kind, Phase
 
 if TYPE_CHECKING:

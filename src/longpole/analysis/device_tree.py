@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_exclusive import Pieces
+from longpole.analysis.tree import inherit
 from longpole.trace import Kind
 
 if TYPE_CHECKING:
@@ -17,20 +18,6 @@ if TYPE_CHECKING:
 NESTED = (Kind.OP, Kind.RUNTIME, Kind.ANNOTATION, Kind.PYTHON, Kind.PHASE, Kind.LAYER, Kind.COLLECTIVE)
 RANGES = (Kind.ANNOTATION, Kind.PHASE, Kind.LAYER)
 OF_FRAMEWORK = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
-
-
-def inherit(own: NDArray[np.int64], parent: NDArray[np.int32]) -> NDArray[np.int64]:
-    """For each row its own value, else that of the nearest event round it with one; -1 where none has any.
-
-    Rows jump to where the event above them looks next, which doubles the reach each round.
-    """
-    found, up = own.copy(), parent.copy()
-    open_rows = np.flatnonzero((found < 0) & (up >= 0))
-    while len(open_rows):
-        above = up[open_rows]
-        found[open_rows], up[open_rows] = found[above], up[above]
-        open_rows = open_rows[(found[open_rows] < 0) & (up[open_rows] >= 0)]
-    return found
 
 
 def nearest(trace: Trace, is_wanted: NDArray[np.bool_]) -> NDArray[np.int64]:

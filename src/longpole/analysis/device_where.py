@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_marks import STEP_MARK
-from longpole.analysis.device_tree import inherit
 from longpole.analysis.distinct import distinct_with_inverse
+from longpole.analysis.tree import inherit
 from longpole.trace import Kind
 
 if TYPE_CHECKING:

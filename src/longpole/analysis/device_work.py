@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from longpole.analysis.device_marks import BACKWARD_NODE, MODULE, matching
-from longpole.analysis.device_tree import inherit, nearest
+from longpole.analysis.device_tree import nearest
 from longpole.analysis.distinct import distinct_with_inverse
+from longpole.analysis.tree import inherit
 from longpole.cost.op_classes import classify_kernel, classify_op, kernel_role
 from longpole.trace import DEVICE_WORK, Kind, OpClass, Phase, Role
 

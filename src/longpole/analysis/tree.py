@@ -28,16 +28,17 @@ def self_ns(events: EventTable, rows: NDArray[np.intp]) -> NDArray[np.int64]:
 
 
 def inherit(values: NDArray[np.int64], parent: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Values with every -1 replaced by that of the nearest ancestor which has one."""
-    found = values.copy()
-    up = parent.copy()
-    while True:
-        wanting = np.flatnonzero((found == NOTHING) & (up >= 0))
-        if not len(wanting):
-            return found
-        above = up[wanting]
-        found[wanting] = found[above]
-        up[wanting] = np.where(found[wanting] == NOTHING, up[above], up[wanting])
+    """Values with every -1 replaced by that of the nearest ancestor which has one.
+
+    Rows jump to where the event above them looks next, which doubles the reach each round.
+    """
+    found, up = values.copy(), parent.copy()
+    open_rows = np.flatnonzero((found == NOTHING) & (up >= 0))
+    while len(open_rows):
+        above = up[open_rows]
+        found[open_rows], up[open_rows] = found[above], up[above]
+        open_rows = open_rows[(found[open_rows] == NOTHING) & (up[open_rows] >= 0)]
+    return found
 
 
 def outermost(wanted: NDArray[np.bool_], parent: NDArray[np.int32]) -> NDArray[np.int64]:
