@@ -110,3 +110,29 @@ def test_no_op_beats_a_data_sheet(path: Path) -> None:
     assert not beaten
     for row in (*study.op_classes, *study.ops):
         assert row.bound_ms is None or row.bound_ms <= 1.05 * row.ms
+
+
+def convolution(values: Any) -> list[dict[str, Any]]:
+    """A 7x7 convolution of stride 2 over 32 images of 224 x 224: 112 x 112 positions."""
+    dims = [[32, 3, 224, 224], [64, 3, 7, 7], [], [], [], [], []]
+    types = ["float", "float", "", "ScalarList", "ScalarList", "ScalarList", "Scalar"]
+    args = {} if values is None else {"Concrete_Inputs": values}
+    return [
+        span("cpu_op", "aten::cudnn_convolution", 0, 50, Input_Dims=dims, Input_type=types, **args),
+        runtime("cudaLaunchKernel", 2, 1, 7),
+        kernel("implicit_gemm", 100, 900, correlation=7),
+    ]
+
+
+def test_strides_and_paddings_of_a_trace_give_a_convolution_its_cost(tmp_path: Path) -> None:
+    values = ["", "", "[3, 3]", "[2, 2]", "[1, 1]", "1", "False", "False", "True"]
+    op = op_of(device_study([opened(tmp_path, convolution(values), **A100)]), "aten::cudnn_convolution")
+    assert op.flops == 2 * 32 * 112 * 112 * 64 * 3 * 7 * 7
+    assert op.bytes == 4 * (32 * 3 * 224 * 224 + 64 * 3 * 7 * 7 + 32 * 64 * 112 * 112)
+    assert op.bound_ms is not None
+
+
+@pytest.mark.parametrize("values", [None, [], "nothing", ["", "", "[3, 3]", "[0, 2]", "[1, 1]"], [["", ["x"]]], 7])
+def test_a_convolution_without_usable_values_has_no_cost(tmp_path: Path, values: Any) -> None:
+    op = op_of(device_study([opened(tmp_path, convolution(values), **A100)]), "aten::cudnn_convolution")
+    assert (op.flops, op.bound_ms) == (None, None)

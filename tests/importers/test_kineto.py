@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import made_traces as made
+from longpole.cost import attention, convolution, cost_of, matmul, optimizers, recurrent, streams
+from longpole.importers.kineto_kinds import needs_values
 from longpole.trace import Kind
 from made_traces import kernel, opened, runtime, span
 
@@ -244,3 +246,22 @@ def test_fields_after_the_events_count_too(tmp_path) -> None:
     text = made.kineto_text([kernel("k", 0, 1)], tail='"distributedInfo": {"rank": 1}')
     (tmp_path / "t.json").write_text(text)
     assert made.open_trace(tmp_path / "t.json").info.rank == 1
+
+
+FORMULAS = (attention, convolution, matmul, optimizers, recurrent, streams)
+
+
+def test_values_are_kept_for_every_op_whose_cost_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: set[str] = set()
+
+    def value(call: Any, index: int) -> None:
+        del index
+        asked.add(call.name)
+
+    monkeypatch.setattr("longpole.cost.model.Call.value", value)
+    for name in (name for module in FORMULAS for name in module.FORMULAS):
+        for shapes in ([[8, 4, 16, 16]] * 3 + [[]] * 9, [[8, 4, 16, 16], [4, 4, 3, 3]] + [[]] * 9, [[9], [], [4]]):
+            cost_of(name, shapes)
+    assert {"aten::cudnn_convolution", "aten::convolution_backward", "aten::index_select"} <= asked
+    assert [name for name in sorted(asked) if not needs_values(name)] == []
+    assert not needs_values("aten::mm")

@@ -18,6 +18,7 @@ from longpole.importers.kineto_kinds import (
     KINDS,
     PROCESS_KINDS,
     SPAN_OF_WHOLE_TRACE,
+    needs_values,
 )
 from longpole.importers.timestamps import digits_to_ns, to_ns
 from longpole.trace import Interner, Kind
@@ -40,10 +41,11 @@ COLUMN_TYPES = {
     "forward_thread": np.int32,
     "shapes": np.int32,
     "dtypes": np.int32,
+    "concrete": np.int32,
     "stack": np.int32,
     "bytes_moved": np.int64,
 }
-TEXT_COLUMNS = ("name", "shapes", "dtypes", "stack")  # their values are rows of Trace.strings
+TEXT_COLUMNS = ("name", "shapes", "dtypes", "concrete", "stack")  # their values are rows of Trace.strings
 
 
 @dataclass
@@ -78,6 +80,7 @@ class SpanColumns:
         self._kinds: dict[str, int] = {}
         self._shapes: dict[bytes, int] = {b"": -1}
         self._is_collective: dict[int, bool] = {}
+        self._needs_values: dict[int, bool] = {}
 
     def add(self, spans: Sequence[Event]) -> None:
         """Appends rows; spans of unusable time or of no interest are left out and counted."""
@@ -122,6 +125,7 @@ class SpanColumns:
         columns["forward_thread"][np.abs(columns["forward_thread"]) >= 2**31] = -1
         columns["shapes"] = _scattered(rows, self._json(args, "dims", "dims_old"), count)
         columns["dtypes"] = _scattered(rows, self._json(args, "types"), count)
+        columns["concrete"] = self._concrete(args, rows, columns["name"])
         columns["stack"] = _scattered(rows, self._stacks(args), count)
 
     def _stacks(self, args: list[Args]) -> NDArray[np.int32]:
@@ -145,6 +149,20 @@ class SpanColumns:
             if text not in known:
                 known[text] = self.names[msgspec.json.format(text, indent=-1).decode("utf-8", "replace")]
         return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
+
+    def _concrete(self, args: list[Args], rows: NDArray[np.intp], name: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Rows of Trace.strings of the values of inputs, for the ops whose cost depends on them."""
+        column = np.full(len(name), -1, dtype=np.int32)
+        fresh = [code for code in np.unique(name[rows]).tolist() if code not in self._needs_values]
+        texts = self.strings.strings() if fresh else []
+        self._needs_values.update((code, needs_values(texts[code])) for code in fresh)
+        wanted = [code for code, is_one in self._needs_values.items() if is_one]
+        places = np.flatnonzero(np.isin(name[rows], wanted)) if wanted else []
+        given = [args[place] for place in places]
+        if given:
+            found = self._json(given, "concrete")
+            column[rows[places]] = found
+        return column
 
     def _kinds_of(self, spans: Sequence[Event]) -> NDArray[np.uint8]:
         words = list(map(attrgetter("cat"), spans))

@@ -27,6 +27,7 @@ class Args(msgspec.Struct, frozen=True, gc=False):
     dims: msgspec.Raw = msgspec.field(name="Input Dims", default=NO_JSON)
     dims_old: msgspec.Raw = msgspec.field(name="Input dims", default=NO_JSON)
     types: msgspec.Raw = msgspec.field(name="Input type", default=NO_JSON)
+    concrete: msgspec.Raw = msgspec.field(name="Concrete Inputs", default=NO_JSON)
     call_stack: str = msgspec.field(name="Call stack", default="")
     module: str = msgspec.field(name="Module Hierarchy", default="")
     awaited_record: int = msgspec.field(name="wait_on_cuda_event_record_corr_id", default=-2)

@@ -56,6 +56,14 @@ GRADIENT_FLOWS = ("fwdbwd", "forward_backward")
 COLLECTIVE_OPS = ("record_param_comms",)
 COLLECTIVE_ANNOTATIONS = ("nccl:", "rccl:", "gloo:", "mpi:", "ucc:", "xccl:", "hccl:", "c10d::")
 
+# Ops whose cost depends on values that shapes do not tell: strides, paddings, whether causal, rows of a table.
+_NEED_VALUES = ("conv", "attention", "pool", "embedding_dense_backward", "index_select")
+
+
+def needs_values(op: str) -> bool:
+    """Whether an op's "Concrete Inputs" are kept; they are most of what ops are told, and few have a use."""
+    return any(word in op for word in _NEED_VALUES)
+
 
 def lane_sort(kind: int) -> int:
     """Events that may share a lane: 0 host threads, 1 device streams, 2 waits, 3 device annotations, 4 others."""

@@ -118,9 +118,8 @@ class Marks:
 def _kept(event: Event) -> Event:
     """The event with copies of what looks into the window of text that it was read from."""
     args = event.args
-    event.args = msgspec.structs.replace(
-        args, dims=args.dims.copy(), dims_old=args.dims_old.copy(), types=args.types.copy()
-    )
+    raws = {name: getattr(args, name).copy() for name in ("dims", "dims_old", "types", "concrete")}
+    event.args = msgspec.structs.replace(args, **raws)
     if isinstance(event, ExactEvent):
         event.ts = event.ts.copy()
     return event
