@@ -24,6 +24,7 @@ from longpole.analysis.memory_results import (
     SavedPart,
 )
 from longpole.analysis.serial_chain import SerialChain
+from longpole.analysis.stable_json import read_result
 from longpole.errors import LongpoleError
 
 SCHEMA = "longpole.study"
@@ -329,12 +330,4 @@ def _encodable(value: Any) -> Any:
 
 def load_study(data: bytes, where: str) -> Study:
     """A Study from its JSON; raises LongpoleError where `data` is no study of a version known here."""
-    try:
-        found = msgspec.json.decode(data, type=Study)
-    except msgspec.MsgspecError as error:
-        raise LongpoleError(f"{where} is not a longpole study: {error}") from error
-    if found.schema != SCHEMA or found.version > VERSION:
-        raise LongpoleError(
-            f"{where} is a {found.schema} of version {found.version}; this longpole reads {SCHEMA} up to {VERSION}"
-        )
-    return found
+    return read_result(data, Study, (SCHEMA, VERSION), where)

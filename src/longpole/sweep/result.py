@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from longpole.analysis.serial_chain import SerialChain
-from longpole.errors import LongpoleError
+from longpole.analysis.stable_json import read_result
 from longpole.sweep.axes import Axis, Point
 from longpole.sweep.lines import Figure
 
@@ -110,13 +110,7 @@ class Sweep(msgspec.Struct):
 
 def load_sweep(data: bytes, where: str) -> Sweep:
     """A Sweep from its JSON. Raises LongpoleError where `data` is none of a version known here."""
-    try:
-        found = msgspec.json.decode(data, type=Sweep)
-    except msgspec.MsgspecError as error:
-        raise LongpoleError(f"{where} is not a longpole sweep: {error}") from error
-    if found.schema != SCHEMA or found.version > VERSION:
-        raise LongpoleError(f"{where} is a {found.schema} of version {found.version}; this reads {SCHEMA} {VERSION}")
-    return found
+    return read_result(data, Sweep, (SCHEMA, VERSION), where)
 
 
 def run_of(study: Study, round_: int, point: Point) -> SweepRun:
