@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from longpole.capture.imports import ImportWatch
-from longpole.capture.launch import Outcome, Target, run
+from longpole.convergence.watched_run import WatchedRun, watch_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from longpole.analysis.noise_results import NoiseReport
+    from longpole.capture.launch import Target
     from longpole.convergence.noise_watch import NoiseWatch
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseRun:
-    """How the script ended, and what its gradients' noise was; None with a `problem` where nothing was watched."""
+def measure_noise(target: Target, every: int) -> WatchedRun[NoiseReport]:
+    """Runs the script to its end; every `every`-th update is sampled."""
 
-    outcome: Outcome
-    report: NoiseReport | None
-    problem: str = ""
+    def make() -> NoiseWatch:
+        from longpole.convergence.noise_watch import NoiseOptions, NoiseWatch
 
+        return NoiseWatch(NoiseOptions(every))
 
-def measure_noise(target: Target, every: int, prepare: Callable[[], None] = lambda: None) -> NoiseRun:
-    """Runs the script to its end; every `every`-th update is sampled. `prepare` is called when torch is there."""
-    watching: list[NoiseWatch] = []
-    problems: list[str] = []
-    process = os.getpid()
-
-    def begin() -> None:
-        try:
-            prepare()
-            from longpole.convergence.noise_watch import NoiseOptions, NoiseWatch
-
-            watching.append(NoiseWatch(NoiseOptions(every)))
-            watching[0].start()
-        except Exception as error:  # nothing may reach the script, which is in the middle of `import torch`
-            problems.append(f"{type(error).__name__}: {error}")
-
-    imports = ImportWatch("torch", begin)
-    imports.start()
-    outcome = run(target)
-    imports.stop()
-    if os.getpid() != process:  # a child that the script forked
-        return NoiseRun(outcome, None)
-    if not watching:
-        why = problems[0] if problems else "the script never imported torch, so there was no training to watch"
-        return NoiseRun(outcome, None, why)
-    watching[0].finish()
-    try:
-        return NoiseRun(outcome, report_of(watching[0]))
-    except Exception as error:
-        return NoiseRun(outcome, None, f"the report failed ({type(error).__name__}: {error}); please report this")
+    return watch_run(target, make, report_of, "the report failed; please report this")
 
 
 def report_of(watch: NoiseWatch) -> NoiseReport:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longpole.analysis.without_backprop_results import WithoutBackprop
-from longpole.capture.imports import ImportWatch
-from longpole.capture.launch import Outcome, Target, run
+from longpole.convergence.watched_run import NothingSeenError, WatchedRun, watch_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from longpole.capture.launch import Target
     from longpole.convergence.without_backprop_capture import Captured, NetworkCapture
     from longpole.convergence.without_backprop_network import Direction
 
@@ -23,56 +19,24 @@ TO_FIRST_ORDER = (
 OWN = "the script's own, as the network returns it"
 
 
-@dataclass(frozen=True, slots=True)
-class WithoutBackpropRun:
-    """How the script ended, and the result; None with a `problem` where no network was caught."""
-
-    outcome: Outcome
-    report: WithoutBackprop | None
-    problem: str = ""
-
-
-def measure_without_backprop(target: Target, prepare: Callable[[], None] = lambda: None) -> WithoutBackpropRun:
+def measure_without_backprop(target: Target) -> WatchedRun[WithoutBackprop]:
     """Runs the script until its network, a batch and that batch's gradient are there; the script ends with that."""
-    captures: list[NetworkCapture] = []
-    problems: list[str] = []
-    process = os.getpid()
 
-    def begin() -> None:
-        try:
-            prepare()
-            from longpole.convergence.without_backprop_capture import NetworkCapture
+    def make() -> NetworkCapture:
+        from longpole.convergence.without_backprop_capture import NetworkCapture
 
-            captures.append(NetworkCapture())
-            captures[0].start()
-        except Exception as error:  # nothing may reach the script, which is in the middle of `import torch`
-            problems.append(f"{type(error).__name__}: {error}")
+        return NetworkCapture()
 
-    imports = ImportWatch("torch", begin)
-    imports.start()
-    outcome = run(target)
-    imports.stop()
-    if captures:
-        captures[0].finish()
-    if os.getpid() != process:  # a child that the script forked
-        return WithoutBackpropRun(outcome, None)
-    call = captures[0].captured if captures else None
-    if call is None:
-        return WithoutBackpropRun(outcome, None, problems[0] if problems else _nothing(captures))
-    try:
-        return WithoutBackpropRun(outcome, report_of(call))
-    except Exception as error:  # a network of any kind may refuse to be run again
-        why = f"{type(error).__name__}: {error}"
-        return WithoutBackpropRun(outcome, None, f"the network could not be run again from outside: {why}")
+    return watch_run(target, make, _report_of, "the network could not be run again from outside")
 
 
-def _nothing(captures: list[NetworkCapture]) -> str:
-    if not captures:
-        return "the script never imported torch, so there was no network to take"
-    return (
-        f"no network was caught: {captures[0].updates} updates were seen, and a module has to be called with "
-        "gradients, and backward to reach it, after the second"
-    )
+def _report_of(capture: NetworkCapture) -> WithoutBackprop:
+    if capture.captured is None:
+        raise NothingSeenError(
+            f"no network was caught: {capture.updates} updates were seen, and a module has to be called with "
+            "gradients, and backward to reach it, after the second"
+        )
+    return report_of(capture.captured)
 
 
 def report_of(call: Captured) -> WithoutBackprop:
