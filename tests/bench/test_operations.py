@@ -72,10 +72,47 @@ def test_the_recurrence_is_that_of_the_layer_whose_input_product_is_the_identity
     assert torch.allclose(own(x)[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("kind", ["vanilla", "lstm", "gru"])
+@pytest.mark.parametrize("whole_layer", [False, True])
+def test_exact_results_of_recurrent_layers_are_those_of_autograd(kind: str, whole_layer: bool) -> None:
+    from longpole.bench.operations.exact_recurrents import exact_training
+    from longpole.bench.operations.recurrents import Recurrent
+
+    where = Where("fp64", "cpu")
+    layers = {"vanilla": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
+    options = {"nonlinearity": "relu"} if kind == "vanilla" else {}
+    module = layers[kind](5, 5, **options).double() if whole_layer else Recurrent(kind, 5, where)
+    x, dy = where.random(6, 2, 5).requires_grad_(), where.random(6, 2, 5)
+    names = ["x", *(name for name, _ in module.named_parameters())]
+    expected = torch.autograd.grad(module(x)[0], [x, *module.parameters()], dy)
+    found = exact_training(kind, module, x.detach(), dy)
+    assert set(found) == {"y", *names}
+    assert torch.allclose(found["y"], module(x)[0])
+    for name, each in zip(names, expected, strict=True):
+        assert torch.allclose(found[name], each, rtol=1e-12, atol=1e-12), name
+
+
+@pytest.mark.parametrize("whole_layer", [False, True])
+def test_a_wrong_result_of_a_recurrent_layer_is_seen(whole_layer: bool) -> None:
+    from longpole.bench.operations.exact_recurrents import output_error, training_errors
+    from longpole.bench.operations.recurrents import Recurrent
+
+    where = Where("fp32", "cpu")
+    module = torch.nn.GRU(5, 5) if whole_layer else Recurrent("gru", 5, where)
+    x, dy = where.random(6, 4, 5).requires_grad_(), where.random(6, 4, 5)
+    y = module(x)[0]
+    assert output_error("gru", module, x, y) < 1e-6
+    assert output_error("gru", module, x, 1.01 * y) > 5e-3
+    right = training_errors("gru", module, x, y, dy)
+    wrong = training_errors("gru", module, x, 1.01 * y, dy)
+    assert max(right.values()) < 1e-5
+    assert min(wrong.values()) > 5e-3
+
+
 @pytest.mark.parametrize(("a_t", "b_t"), [("0", "0"), ("1", "0"), ("0", "1"), ("1", "1")])
 def test_columns_of_the_original_become_rows(a_t: str, b_t: str) -> None:
     size = one_size("gemm", {"m": 3, "n": 4, "k": 5, "a_t": a_t, "b_t": b_t})
-    piece = BUILDERS["gemm"](size, Where("fp64", "cpu"))[0]
+    (piece,) = BUILDERS["gemm"](size, Where("fp64", "cpu"))
     out = piece.work()
     assert isinstance(out, torch.Tensor)
     assert out.shape == (4, 3)  # tokens by output features

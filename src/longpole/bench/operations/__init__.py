@@ -12,13 +12,13 @@ from longpole.bench.operations.recurrents import rnn
 from longpole.bench.operations.streams import elementwise, embedding, norm, optimizer, softmax_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from longpole.bench.suites import Size
 
 __all__ = ["BUILDERS", "DTYPES", "Piece", "UnsupportedSizeError", "Where"]
 
-BUILDERS: Mapping[str, Callable[[Size, Where], list[Piece]]] = {
+BUILDERS: Mapping[str, Callable[[Size, Where], Iterable[Piece]]] = {
     "gemm": gemm,
     "linear": linear,
     "conv": conv,

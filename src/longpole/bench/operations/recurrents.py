@@ -7,35 +7,36 @@ recurrent product counts. `recurrent` pieces do that, step by step in torch; `la
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longpole.bench.operations.piece import Piece, Where, relative_error, tolerance
+from longpole.bench.operations.exact_recurrents import output_error, training_errors
+from longpole.bench.operations.piece import Piece, Where, tolerance
+from longpole.bench.operations.recurrence import unroll
 from longpole.cost.recurrent import GATES, deepbench_flops, layer_flops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from longpole.bench.suites import Size
 
-_CHECKED = 2  # sequences of the batch: they do not depend on one another
 
+def rnn(size: Size, where: Where) -> Iterator[Piece]:
+    """Both definitions, one after the other since each holds the activations of every step.
 
-def rnn(size: Size, where: Where) -> list[Piece]:
-    """Both definitions; forward alone, without keeping anything, for suites of inference."""
+    Suites of inference have forward alone, and nothing is kept.
+    """
     kind = size.row["type"]
     hidden, batch, steps = (size.number(name) for name in ("hidden", "batch", "timesteps"))
-    x = where.random(steps, batch, hidden, scale=0.5)
     training = "inference" not in size.suite
     bytes_moved = float(where.bytes_each * (2 * steps * batch * hidden + GATES[kind] * hidden * hidden))
-    found: list[Piece] = []
-    for name, module, flops in (
-        ("recurrent", Recurrent(kind, hidden, where), deepbench_flops(kind, hidden, batch, steps)),
-        ("layer", _layer(kind, hidden, where), layer_flops(kind, hidden, hidden, batch, steps)),
-    ):
-        found += _pieces(name, module, x, where, (flops, bytes_moved), training)
-    return found
+    x = where.random(steps, batch, hidden, scale=0.5)
+    flops = deepbench_flops(kind, hidden, batch, steps)
+    yield from _pieces(kind, Recurrent(kind, hidden, where), x, where, (flops, bytes_moved), training)
+    flops = layer_flops(kind, hidden, hidden, batch, steps)
+    yield from _pieces(kind, _layer(kind, hidden, where), x, where, (flops, bytes_moved), training)
 
 
 class Recurrent(torch.nn.Module):
@@ -50,34 +51,8 @@ class Recurrent(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         """x[steps, batch, hidden] -> y of the same shape."""
-        h = torch.zeros_like(x[0])
-        cell = torch.zeros_like(h)
-        outputs: list[torch.Tensor] = []
-        for now in x.unbind(0):
-            gates = torch.addmm(self.bias, h, self.weight.t())
-            h, cell = _STEPS[self.kind](now, h, cell, gates)
-            outputs.append(h)
-        return torch.stack(outputs), None
-
-
-def _vanilla(now: torch.Tensor, _: torch.Tensor, cell: torch.Tensor, gates: torch.Tensor) -> tuple[Any, Any]:
-    return torch.relu(gates + now), cell
-
-
-def _lstm(now: torch.Tensor, _: torch.Tensor, cell: torch.Tensor, gates: torch.Tensor) -> tuple[Any, Any]:
-    i, f, g, o = (part + now for part in gates.chunk(4, 1))
-    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(cell), cell
-
-
-def _gru(now: torch.Tensor, h: torch.Tensor, cell: torch.Tensor, gates: torch.Tensor) -> tuple[Any, Any]:
-    r, z, n = gates.chunk(3, 1)
-    reset, update = torch.sigmoid(r + now), torch.sigmoid(z + now)
-    new = torch.tanh(now + reset * n)
-    return new + update * (h - new), cell
-
-
-_STEPS = {"vanilla": _vanilla, "lstm": _lstm, "gru": _gru}
+        added = [(now,) * GATES[self.kind] for now in x.unbind(0)]
+        return unroll(self.kind, added, lambda h: torch.addmm(self.bias, h, self.weight.t())), None
 
 
 def _layer(kind: str, hidden: int, where: Where) -> torch.nn.Module:
@@ -91,57 +66,41 @@ def _layer(kind: str, hidden: int, where: Where) -> torch.nn.Module:
 
 
 def _pieces(
-    name: str, module: torch.nn.Module, x: torch.Tensor, where: Where, work: tuple[float, float], training: bool
-) -> list[Piece]:
+    kind: str, module: torch.nn.Module, x: torch.Tensor, where: Where, work: tuple[float, float], training: bool
+) -> Iterator[Piece]:
+    name = "recurrent" if isinstance(module, Recurrent) else "layer"
     flops, moved = work
     allowed = tolerance(where, x.shape[2], products=min(16, x.shape[0]))
     x.requires_grad_(training)
 
-    def forward() -> Any:
+    def forward() -> torch.Tensor:
         with torch.set_grad_enabled(training):
             return module(x)[0]
 
-    found = [Piece(f"{name} forward", forward, lambda: _forward_error(forward(), module, x), allowed, flops, moved)]
     if not training:
-        return found
+        yield Piece(f"{name} forward", forward, lambda: output_error(kind, module, x, forward()), allowed, flops, moved)
+        return
     y = forward()
     dy = where.random(*y.shape)
     weights = list(module.parameters())
-    fused = "LSTM" in type(module).__name__ and where.device == "cpu"
-    note = "one primitive makes both gradients, whichever is asked for" if fused else "includes going back through time"
+    errors = cache(lambda: training_errors(kind, module, x, y, dy))  # in large sizes longer than everything else
+    yield Piece(f"{name} forward", forward, lambda: errors()["forward"], allowed, flops, moved)
+    note = _note(module, where)
     for direction, wanted, share in (
         ("input_grad", [x], 1), ("weight_grad", weights, 1), ("backward", [x, *weights], 2),
     ):  # fmt: skip
-        call = _gradients(y, wanted, dy)
-        error = lambda d=direction: _gradient_error(d, module, x, dy)  # noqa: E731
-        found.append(Piece(f"{name} {direction}", call, error, 4 * allowed, share * flops, share * moved,
-                           "" if direction == "backward" else note))  # fmt: skip
-    return found
+        both = direction == "backward"
+        parts = ("input_grad", "weight_grad") if both else (direction,)
+        error = lambda parts=parts: max(errors()[part] for part in parts)  # noqa: E731
+        yield Piece(f"{name} {direction}", _gradients(y, wanted, dy), error, 4 * allowed, share * flops, share * moved,
+                    "" if both else note)  # fmt: skip
+
+
+def _note(module: torch.nn.Module, where: Where) -> str:
+    if isinstance(module, torch.nn.LSTM) and where.device == "cpu":
+        return "one primitive makes both gradients, whichever is asked for"
+    return "includes going back through time"
 
 
 def _gradients(y: torch.Tensor, wanted: Sequence[torch.Tensor], dy: torch.Tensor) -> Callable[[], Any]:
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
-
-
-def _exact(module: torch.nn.Module) -> torch.nn.Module:
-    import copy
-
-    return copy.deepcopy(module).double()
-
-
-def _forward_error(y: torch.Tensor, module: torch.nn.Module, x: torch.Tensor) -> float:
-    with torch.no_grad():
-        return relative_error(y.detach()[:, :_CHECKED], _exact(module)(x[:, :_CHECKED].double())[0])
-
-
-def _gradient_error(direction: str, module: torch.nn.Module, x: torch.Tensor, dy: torch.Tensor) -> float:
-    """With a gradient that is zero but for two sequences, so that float64 needs those two only."""
-    masked = torch.zeros_like(dy)
-    masked[:, :_CHECKED] = dy[:, :_CHECKED]
-    found = torch.autograd.grad(module(x)[0], [x, *module.parameters()], masked)
-    exact_module, part = _exact(module), x.detach()[:, :_CHECKED].double().requires_grad_()
-    y = exact_module(part)[0]
-    exact = torch.autograd.grad(y, [part, *exact_module.parameters()], dy[:, :_CHECKED].double())
-    errors = [relative_error(found[0][:, :_CHECKED], exact[0])]
-    errors += [relative_error(f, e) for f, e in zip(found[1:], exact[1:], strict=True)]
-    return errors[0] if direction == "input_grad" else max(errors[1:]) if direction == "weight_grad" else max(errors)
