@@ -60,8 +60,8 @@ _TABLE: tuple[tuple[OpClass, str], ...] = (
     (
         OpClass.NORMALIZATION,
         r"""batch_?norm BatchNorm (?<![a-zA-Z])bn_(fw|bw) welford layer_?norm LayerNorm [Rr]ms_?[Nn]orm RMSNorm qk_?norm
-        RowwiseMoments group_?norm         GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeBackwardFusedParams ComputeInternalGradients
-        ComputeGradientFusedParams cuCompute(GradInput|PartGrad)
+        RowwiseMoments group_?norm GroupNorm GammaBeta ln_(fwd|bwd) ComputeFusedParams ComputeBackwardFusedParams
+        ComputeInternalGradients ComputeGradientFusedParams cuCompute(GradInput|PartGrad)
         WelfordOps norm_(fwd|bwd)""",
     ),
     (
