@@ -11,7 +11,7 @@ import numpy as np
 
 from longpole.errors import LongpoleError
 from longpole.importers.json_events import Decoders, Outside, event_lists
-from longpole.importers.kineto_columns import SpanColumns, column_of
+from longpole.importers.kineto_columns import SpanColumns, floats
 from longpole.importers.kineto_event import Event, ExactEvent, event_from_text
 from longpole.importers.kineto_marks import Marks
 from longpole.importers.kineto_trace import trace_of
@@ -71,7 +71,7 @@ class Reading:
 
     def many(self, text: bytes | memoryview) -> Sequence[Event]:
         events = self._list.decode(text)
-        if not self.exact and loses_digits(column_of(events, "ts", np.float64)):
+        if not self.exact and loses_digits(floats([event.ts for event in events])):
             self.exact = True
             self._list = msgspec.json.Decoder(list[ExactEvent])
             return self._list.decode(text)

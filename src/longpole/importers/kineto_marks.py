@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -90,9 +89,9 @@ class Marks:
         if not events:
             return
         times, usable = starts_of(events)
-        args = list(map(attrgetter("args"), events))
-        fields = ("memory_bytes", "device_type", "device_id", "total_allocated")
-        size, sort, device, total = (integers(args, name) for name in fields)
+        args = [event.args for event in events]
+        size, sort = integers([one.memory_bytes for one in args]), integers([one.device_type for one in args])
+        device, total = integers([one.device_id for one in args]), integers([one.total_allocated for one in args])
         device[sort <= HOST_DEVICE_TYPE] = -1
         self.memory.append(np.stack([np.where(usable, times, 0), size, device, total]))
 
