@@ -37,8 +37,10 @@ def test_one_run_has_the_usual_interval_and_shares_stay_shares() -> None:
 
 def test_the_usual_variance_is_of_runs_round_their_own_mean() -> None:
     groups = [[1.0, 3.0], [10.0, 12.0], [5.0], [100.0, 102.0], [0.0, 2.0], [7.0, 9.0]]
-    assert pooled(groups, Usual(9.0)) == Usual(2.0, PRIOR_WEIGHT)  # five pairs, squares 2 each, five degrees
-    assert pooled(groups[:2], Usual(9.0)) == Usual(9.0)
+    assert pooled(groups, Usual(9.0, PRIOR_WEIGHT)) == Usual(
+        2.0, PRIOR_WEIGHT
+    )  # five pairs, squares 2 each, five degrees
+    assert pooled(groups[:2], Usual(9.0, PRIOR_WEIGHT)) == Usual(9.0, PRIOR_WEIGHT)
     assert sum(len(group) - 1 for group in groups) == LEAST_POOLED
 
 
@@ -59,7 +61,7 @@ def test_another_survey_falls_into_the_interval_as_often_as_stated(count: int) -
     for _ in range(60):
         truth = random.uniform(0.5, 3, 22)
         first, second = (np.exp(np.log(truth)[:, None] + random.normal(0, 0.04, (22, count))) for _ in range(2))
-        usual = pooled(np.log(first).tolist(), Usual(0.04**2))
+        usual = pooled(np.log(first).tolist(), Usual(0.04**2, PRIOR_WEIGHT))
         for one, other in zip(first.tolist(), second.tolist(), strict=True):
             found = ratio(one, usual)
             assert found.low is not None

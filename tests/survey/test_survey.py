@@ -30,7 +30,7 @@ HOSTILE = '</td><script>alert("|x|")</script>\n*'
 
 
 def plan(folder: Path, *networks: str, rounds: int = 2, budget_s: float = 6.0) -> Plan:
-    return Plan([network(name) for name in networks], Asked(budget_s=budget_s), rounds, folder)
+    return Plan([network(name) for name in networks], Asked(budget_s=budget_s), rounds, folder, parallel=False)
 
 
 class Fake:
@@ -159,7 +159,7 @@ def test_bars_of_the_page_sum_to_the_step() -> None:
 def test_no_line_of_the_table_is_wider_than_the_terminal(width: int) -> None:
     shown = text(made_survey(measured("a-long-name", run(), run(3.2)), measured("b", failed="x" * 300)), width)
     assert max(map(len, shown.splitlines())) <= width
-    for figure in ("2.00 (", "95.0 %", "60.0 %", "64.0 MiB"):
+    for figure in ("2.00 (", "95 %", "60 %", "64.0 MiB"):
         assert figure in shown
 
 
@@ -227,5 +227,9 @@ def test_one_network_from_start_to_answers(tmp_path: Path) -> None:
     assert row.unclassified_share == 0
     assert row.serial is not None
     assert row.serial.layers == row.serial.of_layers == 5
+    assert row.not_known.keys() <= {"threads"}  # a machine with one core has no other number of them
+    assert row.over_batch is not None
+    assert row.over_batch.batches == [32, 128]
+    assert row.over_batch.per_sample_ms.value > 0
     assert "`mlp`" in places["md"].read_text()
     assert "mlp" in places["html"].read_text()

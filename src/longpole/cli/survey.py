@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from longpole.survey.survey import Plan
 
 _FOLDER = Path("longpole-runs") / "survey"
+BUDGET_S, RUNS = 18.0, 3
+# At full size a step takes up to a minute on two cores, and every kind of measured step is needed once.
+FULL_BUDGET_S, FULL_RUNS = 600.0, 1
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,13 +30,13 @@ _FOLDER = Path("longpole-runs") / "survey"
 @click.option("--full", is_flag=True, help="As published, instead of what two cores do in seconds.")
 @click.option(
     "--budget",
-    default=18.0,
-    show_default=True,
     type=click.FloatRange(1),
     metavar="SECONDS",
-    help="To measure one network, over all of its runs.",
+    help="To measure one network, over all of its runs.  [default: 18, and 600 with --full]",
 )
-@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Fresh processes for each.")
+@click.option("--runs", type=click.IntRange(1, 20), help="Fresh processes for each.  [default: 3, and 1 with --full]")
+@click.option("--parallel/--no-parallel", default=True, show_default=True,
+              help="Run each with a smaller batch and with other threads, too.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Threads for torch; its own number where left out.")
 @click.option("--again", is_flag=True, help="Forget results kept from earlier; else they are used.")
 @click.option("-o", "--output", default=_FOLDER, show_default=True, type=click.Path(path_type=Path), metavar="FOLDER",
@@ -53,6 +56,8 @@ def command(**options: Any) -> None:
         click.echo("\n".join(f"{one.name:16} {one.family:12} {one.says}" for one in NETWORKS))
         return
     chosen = choose(options["networks"], everything=options["everything"])
+    options["budget"] = options["budget"] or (FULL_BUDGET_S if options["full"] else BUDGET_S)
+    options["runs"] = options["runs"] or (FULL_RUNS if options["full"] else RUNS)
     _check_places(options)
     found = _measure(chosen, options)
     _write(found, options)
@@ -90,9 +95,10 @@ def _measure(chosen: Sequence[Network], options: dict[str, Any]) -> Survey:
 
     size = "full" if options["full"] else "small"
     asked = Asked(size, options["budget"] / options["runs"], options["threads"])
+    plan = Plan(chosen, asked, options["runs"], options["output"], options["parallel"])
     if options["again"]:
         forget(options["output"], [one.name for one in chosen], size)
-    return _with_progress(Plan(chosen, asked, options["runs"], options["output"]), quiet=options["quiet"])
+    return _with_progress(plan, quiet=options["quiet"])
 
 
 def _with_progress(plan: Plan, *, quiet: bool) -> Survey:
@@ -118,7 +124,7 @@ def _write(found: Survey, options: dict[str, Any]) -> None:
     from longpole.cli.output import write_text
 
     if not options["quiet"]:
-        _show(found)
+        _show(found, _more(options))
     if options["json_"] == "-":
         sys.stdout.write(found.to_json().decode() + "\n")
     elif options["json_"]:
@@ -137,13 +143,22 @@ def _write(found: Survey, options: dict[str, Any]) -> None:
 def _again(options: dict[str, Any]) -> str:
     """The command that makes the same again."""
     networks = "--all" if options["everything"] else " ".join(options["networks"])
-    said = [f"--{name}" for name in ("full",) if options[name]]
+    said = ["--full"] if options["full"] else []
+    said += [] if options["parallel"] else ["--no-parallel"]
     said += [f"--threads {options['threads']}"] if options["threads"] else []
     words = ["longpole survey", networks, *said, f"--budget {options['budget']:g} --runs {options['runs']}"]
     return " ".join([*words, f"--answers {options['answers']}"])
 
 
-def _show(found: Survey) -> None:
+def _more(options: dict[str, Any]) -> list[str]:
+    """What one may want next; nothing is measured again for it."""
+    if options["html"] or options["json_"]:
+        return []
+    return [(f"* Runs are kept in {options['output']}: the same command with --html FILE draws them, --answers FILE "
+            "judges claims by them.")]  # fmt: skip
+
+
+def _show(found: Survey, more: Sequence[str]) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -151,7 +166,7 @@ def _show(found: Survey) -> None:
     from longpole.report.survey_text import screen
 
     console = Console(stderr=True)
-    for line in screen(found, min(max(console.width, 60), 140)):
+    for line in screen(found, min(max(console.width, 60), 140), more):
         shown = Text(end="")
         for part, style in line:
             shown.append(for_encoding(part, console.encoding), style or None)

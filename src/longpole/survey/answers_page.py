@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_ASKED = (
     ("Training from scratch takes many iterations, fine-tuning far fewer", "`longpole converge`"),
     ("Without backpropagation derivatives would be intractable", "`longpole converge`"),
-    ("The forward pass is parallel within a layer and over the minibatch", "`longpole sweep`"),
+    ("How a script of one's own grows with its batch and its threads, phase by phase", "`longpole sweep`"),
     ("See DeepBench for exact numbers", "`longpole ops --suite deepbench-train`, [operations](operations.md)"),
 )
 FEW = 10  # steps, in all runs

@@ -135,6 +135,26 @@ def serial(row: Row) -> Judged | None:
     return Judged(row.network, row.serial.chain_share > HALF, figure)
 
 
+def batch_pays(row: Row) -> Judged | None:
+    """Whether a sample still costs over 5 % more in this batch than it would in the largest ones."""
+    found = row.over_batch
+    if found is None or found.enough is None:
+        return None
+    low, high = (max(value, 1.0) for value in _bounds(found.enough))
+    batch = max(found.batches)
+    holds = True if low > batch else False if high <= batch else None
+    figure = f"to a batch of {max(found.enough.value, 1.0):.0f} ({low:.0f}–{high:.0f}), {batch} ran"
+    return Judged(row.network, holds, figure)
+
+
+def threads_pay(row: Row) -> Judged | None:
+    found = row.over_threads
+    if found is None or found.gained is None:
+        return None
+    figure = f"{max(found.threads)} are {ratio(found.gained)} times as fast as one"
+    return Judged(row.network, _side(found.gained, 1.0), figure)
+
+
 def percent(estimate: Estimate) -> str:
     """`93 % (91–95)`."""
     low, high = _bounds(estimate)
@@ -208,5 +228,17 @@ CLAIMS: Sequence[Claim] = (
         "The forward pass is sequential from layer to layer.",
         "yes where the layers that must wait for one another take over half of the time of forward and backward",
         serial,
+    ),
+    Claim(
+        "Does a larger batch still pay?",
+        "Forward is parallel over the minibatch.",
+        "yes where a sample costs over 5 % more in the batch that ran than it would in the largest ones",
+        batch_pays,
+    ),
+    Claim(
+        "Do more threads make it faster?",
+        "Forward is parallel within a layer.",
+        "yes where the most threads that ran are faster than one",
+        threads_pay,
     ),
 )

@@ -40,6 +40,7 @@ class Kept(msgspec.Struct):
     size: str
     conditions: Conditions
     runs: list[Figures] = []
+    others: dict[str, list[Figures]] = {}  # with a smaller batch ("batch"), with other threads ("threads")
     seconds: float = 0.0
     schema: str = SCHEMA
 
@@ -68,12 +69,13 @@ def load(folder: Path, network: str, size: str, now: Conditions) -> Kept:
     except (OSError, msgspec.MsgspecError):
         return fresh
     same = (found.schema, found.network, found.size, found.conditions) == (SCHEMA, network, size, now)
-    return found if same and all(map(_is_sound, found.runs)) else fresh
+    runs = [*found.runs, *(run for others in found.others.values() for run in others)]
+    return found if same and all(map(_is_sound, runs)) else fresh
 
 
 def _is_sound(run: Figures) -> bool:
     """What a file that somebody edited may not hold: a step of no time, a phase of less."""
-    return run.step_ms > 0 and all(ms >= 0 for ms in run.phases_ms.values())
+    return run.step_ms > 0 and run.median_ms > 0 and all(ms >= 0 for ms in run.phases_ms.values())
 
 
 def save(folder: Path, kept: Kept) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from longpole.analysis.survey import Estimate, Figures, Row
 from longpole.survey.figures import PRODUCTS
+from longpole.survey.parallel import BATCH, THREADS, over_batch, over_threads
 from longpole.survey.spread import USUAL_LOGARITHM, USUAL_SHARE, Usual, pooled, ratio, share
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Measured:
     runs: Sequence[Figures] = ()
     failed: str | None = None
     seconds: float = 0.0
+    others: Mapping[str, Sequence[Figures]] = field(default_factory=dict[str, "Sequence[Figures]"])
+    not_known: Mapping[str, str] = field(default_factory=dict[str, str])  # why there are no others
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,14 @@ def _row(one: Measured, usual: _Usual) -> Row:
     _add_bound(row, runs)
     _add_memory(row, runs)
     _add_doubts(row, runs)
+    _add_parallel(row, one, usual.step)
     return row
+
+
+def _add_parallel(row: Row, one: Measured, usual: Usual) -> None:
+    row.over_batch = over_batch(one.runs, one.others.get(BATCH, ()), usual)
+    row.over_threads = over_threads(one.runs, one.others.get(THREADS, ()), usual)
+    row.not_known = dict(one.not_known)
 
 
 def _add_pole(row: Row, runs: Sequence[Figures]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TRAINED = 1000  # steps that the script would train for: the window ends it long before, unless measuring failed
 STEPS = 30  # to time, at most
+FULL_STEPS = 8  # the same at full size: few networks have short steps there
 WARMUP = 3
 START_S = 300.0  # to import torch, to make network and data, and for slow steps' opening
 
@@ -26,13 +27,23 @@ class Asked:
     size: str = "small"
     budget_s: float = 6.0  # to measure, in one run
     threads: int | None = None
+    batch_size: int | None = None  # that of the network where None
 
 
 def run_one(network: str, asked: Asked) -> Figures:
     """What one run of the network says. Raises LongpoleError, in one line, where it fails."""
-    window = ["--stop", "--steps", str(STEPS), "--warmup", str(WARMUP), "--budget", str(asked.budget_s)]
+    batch = [] if asked.batch_size is None else ["--batch-size", str(asked.batch_size)]
+    window = [
+        "--stop",
+        "--steps",
+        str(FULL_STEPS if asked.size == "full" else STEPS),
+        "--warmup",
+        str(WARMUP),
+        "--budget",
+        str(asked.budget_s),
+    ]
     request = Request(
-        target=["-m", "longpole.survey.train", network, "--size", asked.size, "--steps", str(TRAINED)],
+        target=["-m", "longpole.survey.train", network, "--size", asked.size, "--steps", str(TRAINED), *batch],
         changes=Changes(threads=asked.threads),
         options=window,
         environment={} if asked.threads is None else {"OMP_NUM_THREADS": str(asked.threads)},

@@ -8,11 +8,11 @@ doi:10.2202/1544-6115.1027). The usual one comes from the other networks of the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longpole.analysis.student import t_quantile
 from longpole.analysis.survey import Estimate
+from longpole.sweep.lines import Usual
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,17 +21,9 @@ LEAST_POOLED = 5  # degrees of freedom among other networks that make a usual va
 PRIOR_WEIGHT = 4.0  # degrees of freedom that the usual variance counts for, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Usual:
-    """How far two runs usually differ: a variance, and the degrees of freedom it counts for."""
-
-    variance: float
-    freedom: float = PRIOR_WEIGHT
-
-
 # Assumed, for surveys with too few runs to say; benchmarks/survey_stability.py prints what they are on a machine.
-USUAL_LOGARITHM = Usual(0.05**2)  # of times and ratios
-USUAL_SHARE = Usual(0.01**2)  # of shares of the step
+USUAL_LOGARITHM = Usual(0.05**2, PRIOR_WEIGHT)  # of times and ratios
+USUAL_SHARE = Usual(0.01**2, PRIOR_WEIGHT)  # of shares of the step
 
 
 def student(freedom: float) -> float:
@@ -46,7 +38,7 @@ def pooled(groups: Iterable[Sequence[float]], otherwise: Usual) -> Usual:
         if len(values) > 1:
             squares += _squares(values)
             freedom += len(values) - 1
-    return Usual(squares / freedom) if freedom >= LEAST_POOLED else otherwise
+    return Usual(squares / freedom, PRIOR_WEIGHT) if freedom >= LEAST_POOLED else otherwise
 
 
 def share(values: Sequence[float], usual: Usual = USUAL_SHARE) -> Estimate:

@@ -11,6 +11,7 @@ from longpole.analysis.survey import Figures, Survey
 from longpole.errors import LongpoleError
 from longpole.machine.hardware import read_hardware
 from longpole.survey import kept as keeping
+from longpole.survey.parallel import SETTINGS, asked_elsewhere
 from longpole.survey.rows import Measured, rows_of
 from longpole.survey.run_one import Asked, run_one
 
@@ -29,6 +30,20 @@ class Plan:
     asked: Asked
     rounds: int
     folder: Path
+    parallel: bool = True  # also with a smaller batch, and with other threads
+
+    @property
+    def others(self) -> int:
+        """How often each network runs in each other setting."""
+        return max(self.rounds // 2, 1) if self.parallel else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run to be made; `setting` is None for the network as it is."""
+
+    kept: keeping.Kept
+    setting: str | None = None
 
 
 @dataclass(slots=True)
@@ -39,6 +54,7 @@ class Progress:
     measure: Callable[[str, Asked], Figures] = run_one
     clock: Callable[[], float] = time.monotonic
     failures: dict[str, str] = field(default_factory=dict[str, str])
+    not_known: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])  # network, setting: why
 
 
 def survey(plan: Plan, progress: Progress | None = None) -> Survey:
@@ -46,32 +62,50 @@ def survey(plan: Plan, progress: Progress | None = None) -> Survey:
     progress = progress or Progress()
     now = keeping.conditions(plan.asked.threads, plan.asked.budget_s)
     found = {one.name: keeping.load(plan.folder, one.name, plan.asked.size, now) for one in plan.networks}
-    todo = [kept for turn in range(plan.rounds) for kept in found.values() if len(kept.runs) <= turn]
-    for done, kept in enumerate(todo):
-        if kept.network in progress.failures:
+    todo = [run for turn in range(plan.rounds) for kept in found.values() for run in _turn(kept, turn, plan)]
+    for done, run in enumerate(todo):
+        if run.kept.network in progress.failures:
             continue
-        progress.tell(kept.network, done, len(todo))
-        _run(kept, plan, progress)
-    return _result(plan, found, progress.failures)
+        progress.tell(run.kept.network, done, len(todo))
+        _make(run, plan, progress)
+    return _result(plan, found, progress)
 
 
-def _run(kept: keeping.Kept, plan: Plan, progress: Progress) -> None:
+def _turn(kept: keeping.Kept, turn: int, plan: Plan) -> list[_Run]:
+    """What this network runs in this turn: as it is, then in other settings, for as many turns as these have."""
+    runs = [_Run(kept)] if len(kept.runs) <= turn else []
+    others = SETTINGS if turn < plan.others else ()
+    return runs + [_Run(kept, name) for name in others if len(kept.others.get(name, ())) <= turn]
+
+
+def _make(run: _Run, plan: Plan, progress: Progress) -> None:
+    """Another setting that fails leaves its own figure unknown; the network as it is that fails, all of them."""
+    kept, why = run.kept, progress.not_known.setdefault(run.kept.network, {})
+    if run.setting in why:
+        return
     began = progress.clock()
     try:
-        figures = progress.measure(kept.network, plan.asked)
+        figures = progress.measure(kept.network, _asked(run, plan))
     except LongpoleError as error:
-        progress.failures[kept.network] = str(error)
+        if run.setting is None:
+            progress.failures[kept.network] = str(error)
+        else:
+            why[run.setting] = str(error)
         return
-    kept.runs.append(figures)
+    (kept.runs if run.setting is None else kept.others.setdefault(run.setting, [])).append(figures)
     kept.seconds += progress.clock() - began
     keeping.save(plan.folder, kept)
 
 
-def _result(plan: Plan, found: dict[str, keeping.Kept], failures: dict[str, str]) -> Survey:
-    measured = [
-        Measured(one, plan.asked.size, found[one.name].runs, failures.get(one.name), found[one.name].seconds)
-        for one in plan.networks
-    ]
+def _asked(run: _Run, plan: Plan) -> Asked:
+    """Raises LongpoleError where the network or the machine has no such setting."""
+    if run.setting is None:
+        return plan.asked
+    return asked_elsewhere(plan.asked, run.kept.runs[0], run.setting, read_hardware().cores)
+
+
+def _result(plan: Plan, found: dict[str, keeping.Kept], progress: Progress) -> Survey:
+    measured = [_measured(one, plan, found[one.name], progress) for one in plan.networks]
     runs = [run for one in measured for run in one.runs]
     hardware = read_hardware()
     return Survey(
@@ -83,4 +117,16 @@ def _result(plan: Plan, found: dict[str, keeping.Kept], failures: dict[str, str]
         size=plan.asked.size,
         runs=max((len(one.runs) for one in measured), default=0),
         rows=rows_of(measured),
+    )
+
+
+def _measured(network: Network, plan: Plan, kept: keeping.Kept, progress: Progress) -> Measured:
+    return Measured(
+        network,
+        plan.asked.size,
+        kept.runs,
+        progress.failures.get(network.name),
+        kept.seconds,
+        kept.others if plan.parallel else {},
+        progress.not_known.get(network.name, {}),
     )

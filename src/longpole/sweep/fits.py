@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.sweep.lines import Figure, Line, fit_line, ratio, weights_of
+from longpole.sweep.lines import Figure, Line, Usual, fit_line, ratio, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,13 +47,17 @@ class ThreadFit:
 
 
 def fit_batches(
-    batches: Sequence[float], ms: Sequence[float], weights: NDArray[np.float64] | None = None
+    batches: Sequence[float],
+    ms: Sequence[float],
+    weights: NDArray[np.float64] | None = None,
+    usual: Usual | None = None,
 ) -> BatchFit | None:
     """Fixed and per-sample cost from runs at these batch sizes; None with fewer than two different ones.
 
     `weights`, one a run, are those of the step where this is a part of it: then the parts' fits sum to the step's.
+    `usual` is the relative variance of runs as others have it.
     """
-    line = fit_line(batches, ms, weights_of(batches, ms) if weights is None else weights)
+    line = fit_line(batches, ms, weights_of(batches, ms) if weights is None else weights, usual)
     if line is None:
         return None
     return BatchFit(
@@ -66,13 +70,16 @@ def fit_batches(
 
 
 def fit_threads(
-    threads: Sequence[float], ms: Sequence[float], weights: NDArray[np.float64] | None = None
+    threads: Sequence[float],
+    ms: Sequence[float],
+    weights: NDArray[np.float64] | None = None,
+    usual: Usual | None = None,
 ) -> ThreadFit | None:
     """The serial and the parallel part from runs on so many threads; None with fewer than two different ones."""
     if not len(threads) or min(threads) < 1:
         return None
     inverse = [1 / count for count in threads]
-    line = fit_line(inverse, ms, weights_of(inverse, ms) if weights is None else weights)
+    line = fit_line(inverse, ms, weights_of(inverse, ms) if weights is None else weights, usual)
     if line is None:
         return None
     last = min(inverse)

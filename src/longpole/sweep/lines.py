@@ -33,13 +33,21 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """How far two runs usually differ, learnt elsewhere: a variance, and the degrees of freedom it counts for."""
+
+    variance: float
+    freedom: float
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """y = intercept + slope x; the covariance of the two is in squares of y's unit, NaN without a spare run."""
 
     intercept: float
     slope: float
     covariance: NDArray[np.float64]  # (2, 2)
-    degrees: int  # runs less two
+    degrees: float  # runs less two, and those of the usual variance
     variance: float  # of a run with weight 1
 
     def at(self, x: float) -> float:
@@ -75,17 +83,25 @@ def weights_of(x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
     return found
 
 
-def fit_line(x: Sequence[float], y: Sequence[float], weights: NDArray[np.float64]) -> Line | None:
-    """The line through the runs; None where they stand at fewer than two different x."""
+def fit_line(
+    x: Sequence[float], y: Sequence[float], weights: NDArray[np.float64], usual: Usual | None = None
+) -> Line | None:
+    """The line through the runs; None where they stand at fewer than two different x.
+
+    `usual` is the variance of a run with weight 1 as other runs have it: the scatter of these few is taken together
+    with it, each weighted by its degrees of freedom (Smyth 2004, doi:10.2202/1544-6115.1027).
+    """
     xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(np.unique(xs)) < 2:
         return None
     columns = np.stack([np.ones_like(xs), xs], axis=1)
     inverse = np.linalg.inv(columns.T @ (weights[:, None] * columns))
     terms = inverse @ (columns.T @ (weights * ys))
-    degrees = len(xs) - 2
     left = ys - columns @ terms
-    variance = float((weights * left**2).sum()) / degrees if degrees else float("nan")
+    squares, degrees = float((weights * left**2).sum()), float(len(xs) - 2)
+    if usual is not None:
+        squares, degrees = squares + usual.freedom * usual.variance, degrees + usual.freedom
+    variance = squares / degrees if degrees else float("nan")
     return Line(float(terms[0]), float(terms[1]), inverse * variance, degrees, variance)
 
 
