@@ -106,7 +106,9 @@ def main(arguments: list[str]) -> int:
     for what, products, reorders in found:
         calls = what["calls_ms"]
         if len(products) != len(calls):
-            print(f"{what['label']:<68}{what['direction']:<13} no oneDNN convolution: another library did it")
+            print(
+                f"{what['label']:<68}{what['direction']:<13} no oneDNN convolution: torch made a matrix product of it"
+            )
             continue
         own_copies = by_call(what["copies_ms"], len(calls))
         layouts = [sum(both) for both in zip(by_call(reorders, len(calls)), own_copies, strict=True)]
