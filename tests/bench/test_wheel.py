@@ -1,4 +1,4 @@
-"""What is installed has all that the source has (sizes, published tables, the page's script) and works without torch."""
+"""What is installed has all that the source has (sizes, tables, the page's script) and works without torch."""
 
 from __future__ import annotations
 
