@@ -17,13 +17,14 @@ BATCH = 128
 WIDTH = 384
 
 
-def get_batch(x: torch.Tensor, y: torch.Tensor, delay: Delay) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = torch.randint(len(x), (BATCH,))
-    with delay:
-        time.sleep(delay.sleep_s)
-        while time.perf_counter_ns() < delay.spin_until_ns:
-            pass
-    return x[rows], y[rows]
+def get_batch(x: torch.Tensor, y: torch.Tensor, delay: Delay, whole: Delay) -> tuple[torch.Tensor, torch.Tensor]:
+    with whole:
+        rows = torch.randint(len(x), (BATCH,))
+        with delay:
+            time.sleep(delay.sleep_s)
+            while time.perf_counter_ns() < delay.spin_until_ns:
+                pass
+        return x[rows], y[rows]
 
 
 def predict(weights: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -41,11 +42,11 @@ def main() -> None:
     sizes = [FEATURES, WIDTH, WIDTH, 1]
     weights = [(torch.randn(n, m) / m**0.5).requires_grad_() for m, n in pairwise(sizes)]
     all_x, all_y = regression(4096, args.seed)
-    delay = Delay("data", args.delay_ms, args.busy)
+    delay, whole = Delay("data", args.delay_ms, args.busy), Delay("batch", 0)
     optimizer = None if args.manual else torch.optim.SGD(weights, lr=0.01)
     losses: list[torch.Tensor] = []
     for _ in range(args.steps):
-        x, y = get_batch(all_x, all_y, delay)
+        x, y = get_batch(all_x, all_y, delay, whole)
         loss = F.mse_loss(predict(weights, x), y)
         if optimizer is None:
             gradients = torch.autograd.grad(loss, weights)

@@ -35,6 +35,7 @@ class PhaseHooks:
         self.log = log
         self._stepped = stepped
         self._went_back = went_back
+        self.has_other_rhythm = False  # optimizers step: nobody asks how often the script goes back
         self._patches = Patches()
         self._handles: list[Any] = []
         self._running: dict[int, _Running] = {}  # optimizers inside `step`
@@ -91,7 +92,7 @@ class PhaseHooks:
             if self.before_backward is not None and not self.log.is_other_thread():
                 self.before_backward(function.__name__, args, kwargs)
             result = timed(*args, **kwargs)
-            if not self.log.is_other_thread():
+            if not self.has_other_rhythm and not self.log.is_other_thread():
                 self._went_back(self.log.clock())
             return result
 

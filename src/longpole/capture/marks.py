@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import threading
 from array import array
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from torch.compiler import is_compiling
@@ -32,9 +32,10 @@ class MarkLog:
 
     def __init__(self, clock: Clock = monotonic_ns) -> None:
         self.clock = clock
-        self.marks = array("q")
+        self.marks = array("q")  # of the steps that are kept, and of the one that runs
         self.thread: int | None = None  # until the first turn is known: any
         self.on_mark: Callable[[Phase], None] | None = None  # the loop finder, while warming up
+        self._kept = 0  # numbers in `marks` that are of steps before this one
 
     def close(self) -> None:
         """Marks nothing any more: a script may hold wrapped functions for good, by `from torch import save`."""
@@ -42,7 +43,7 @@ class MarkLog:
         self.thread = NO_THREAD
 
     def is_other_thread(self) -> bool:
-        return self.thread is not None and threading.get_ident() != self.thread
+        return self.thread is not None and get_ident() != self.thread
 
     def timed(self, function: Callable[..., Any], phase: Phase) -> Callable[..., Any]:
         """The function, its calls marked as this phase; a call while a compiler traces is left alone."""
@@ -50,7 +51,7 @@ class MarkLog:
 
         @functools.wraps(function)
         def longpole_timed(*args: Any, **kwargs: Any) -> Any:
-            if self.is_other_thread() or is_compiling():
+            if (self.thread is not None and get_ident() != self.thread) or is_compiling():
                 return function(*args, **kwargs)
             if self.on_mark is not None:
                 self.on_mark(phase)
@@ -62,16 +63,28 @@ class MarkLog:
 
         return longpole_timed
 
+    def of_this_step(self) -> array[int]:
+        return self.marks[self._kept :]
+
+    def length_of_step(self) -> int:
+        """Numbers, not marks."""
+        return len(self.marks) - self._kept
+
+    def end_step(self, *, keep: bool) -> None:
+        if not keep:
+            del self.marks[self._kept :]
+        self._kept = len(self.marks)
+
     def take(self) -> array[int]:
-        """The marks since the last time, MARK_WIDTH numbers each."""
-        marks, self.marks = self.marks, array("q")
+        """The marks since the last time, MARK_WIDTH numbers each. Between steps only."""
+        marks, self.marks, self._kept = self.marks, array("q"), 0
         return marks
 
 
 def mark_cost_ns(calls: int = 300) -> float:
     """What one mark costs here and now: the fastest of a few rounds of marked calls less unmarked ones."""
     log = MarkLog()
-    log.thread = threading.get_ident()
+    log.thread = get_ident()
 
     def nothing() -> None:
         return None

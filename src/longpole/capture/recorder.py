@@ -87,8 +87,7 @@ class Recorder:
         self._held: dict[str, str] = {}  # bytes of parameters, gradients and optimizer state
         self._backwards = 0
         self._most_marks = MOST_DEEP_MARKS  # numbers in the log of a deep step before it is given up
-        self._steps: list[StepWindow] = []  # these three wait for a moment between deeper steps
-        self._marks = array("q")
+        self._steps: list[StepWindow] = []  # these wait for a moment between deeper steps, as do marks in the log
         self._calls = array("q")
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -186,6 +185,7 @@ class Recorder:
         if not self._active or self.manual:
             return
         if id(optimizer) not in self._optimizers:
+            self._hooks.has_other_rhythm = True
             self._optimizers[id(optimizer)] = type(optimizer).__name__
             self._guarded(lambda: self._optimizers.update({id(optimizer): optimizer_facts(optimizer)}))
         if self._graph is not None:
@@ -203,12 +203,29 @@ class Recorder:
             self._boundary(end_ns)
 
     def _boundary(self, end_ns: int) -> None:
-        if self._active:
-            self._guarded(lambda: self._turn(end_ns))
+        """Like `_guarded`, written out: this is hot."""
+        if not self._active:
+            return
+        try:
+            self._turn(end_ns)
+        except StopScriptError:
+            raise
+        except Exception as error:
+            self._failed(error)
+            self._remove()
 
     def _turn(self, end_ns: int) -> None:
-        self._own_thread()
+        if self._log.thread is None:
+            self._own_thread()
         level = self.plan.after(end_ns - self._start_ns, len(self._sampler.samples) if self._sampler else 0)
+        if level == self._level == Level.PHASES and len(self._steps) < SETTLE_EVERY:
+            self._close_step(end_ns)
+        else:
+            self._change(level, end_ns)
+        self._first_sequence = sequence_number()
+        self._start_ns = self._log.clock()
+
+    def _change(self, level: Level, end_ns: int) -> None:
         goes_on = level == self._level and self._is_block()
         if not goes_on:
             self._leave_level()
@@ -216,17 +233,17 @@ class Recorder:
         if level != self._level or len(self._steps) >= SETTLE_EVERY:
             self._settle()
         if self.plan.over:
-            self.stopped = "window"
-            self._tried(self._look_for_growth)
-            self._remove()
-            self.on_over()
-            if self.options.stop:
-                raise StopScriptError(0)
-            return
-        if not goes_on and not (level == self._level == Level.PHASES):
+            self._end_window()
+        elif not goes_on:
             self._enter_level(level)
-        self._first_sequence = sequence_number()
-        self._start_ns = self._log.clock()
+
+    def _end_window(self) -> None:
+        self.stopped = "window"
+        self._tried(self._look_for_growth)
+        self._remove()
+        self.on_over()
+        if self.options.stop:
+            raise StopScriptError(0)
 
     def _look_for_growth(self) -> None:
         """Best while the loop's frames are there: they know the names of what they keep."""
@@ -239,30 +256,27 @@ class Recorder:
         return self._level == Level.OPS and self._kineto.running
 
     def _own_thread(self) -> None:
-        if self._log.thread is None:
-            self._log.thread = self._trainer = threading.get_ident()
-            self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
+        self._log.thread = self._trainer = threading.get_ident()
+        self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
 
     def _close_step(self, end_ns: int) -> None:
         """Keeps what was marked as it is: between two level-0 steps there is time for nothing else."""
         if self._log.on_mark is not None:
             self._loop.end_step()
         self._steps.append(StepWindow(self._index, self._start_ns, end_ns, self._level, self._first_sequence))
-        marks = self._log.take()
-        if self._level != Level.NONE:
-            self._marks += marks
         if self._level == Level.PHASES:
-            self._most_marks = max(self._most_marks, MARKS_OVER_USUAL * len(marks))
-        if self._level in LAYERED:
+            self._most_marks = max(self._most_marks, MARKS_OVER_USUAL * self._log.length_of_step())
+        elif self._level in LAYERED:
             self._calls += self._modules.take_calls()
+        self._log.end_step(keep=self._level != Level.NONE)
         self._index += 1
 
     def _settle(self) -> None:
         """Turns kept marks into rows, and writes them."""
         self._layers.find(self._modules.roots.values())
         self.builder.layers = self._layers.layers
-        steps, marks, calls = self._steps, self._marks, self._calls
-        self._steps, self._marks, self._calls = [], array("q"), array("q")
+        steps, marks, calls = self._steps, self._log.take(), self._calls
+        self._steps, self._calls = [], array("q")
         self.builder.add(mark_piece(marks, self.builder, self._lane, self._modules))
         self.builder.add(call_piece(calls, self.builder, self._lane, self._layers))
         self.builder.steps.extend(steps)
@@ -312,10 +326,11 @@ class Recorder:
         results = self._kineto.stop()
         self._modules.stop()
         self.builder.add(self._kineto.read(results, self.builder, self._lane))
+        self._memory.allocated(self._kineto.allocations, self._index, self._start_ns)
 
     def _watch_length(self, _phase: Phase) -> None:
         """A whole evaluation may fall into a deep step; to record each of its ops would fill the memory."""
-        if len(self._log.marks) > self._most_marks:
+        if self._log.length_of_step() > self._most_marks:
             self._log.on_mark = None
             self._guarded(self._give_up_level)
 
@@ -365,7 +380,7 @@ class Recorder:
     def _saved(self, mode: GradientMode) -> None:
         self._layers.find(self._modules.roots.values())
         self.builder.layers = self._layers.layers
-        self._memory.keep(mode.memory, self._layers, self._log.marks, self._index)
+        self._memory.keep(mode.memory, self._layers, self._log.of_this_step(), self._index)
 
     # -- notes --------------------------------------------------------------------------------------------
 
