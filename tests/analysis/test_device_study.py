@@ -213,6 +213,24 @@ def test_traces_that_are_not_of_one_run_are_doubted(tmp_path: Path) -> None:
     assert "may not be of one run: rank 3 comes more than once" in doubt
 
 
+def test_ranks_that_are_missing_are_named(tmp_path: Path) -> None:
+    ranks = [opened(tmp_path, two_steps(), distributedInfo={"rank": r, "world_size": 4}) for r in (0, 2)]
+    assert "Of the 4 ranks, 2 were given; not ranks 1, 3." in device_study(ranks).run.warnings
+    assert not any("were given" in warning for warning in device_study(ranks[:1]).run.warnings)
+
+
+def test_a_rank_without_device_work_is_no_part_of_the_mean(tmp_path: Path) -> None:
+    working = opened(tmp_path, two_steps(), distributedInfo={"rank": 0, "world_size": 2})
+    host = [event for event in two_steps() if event["cat"] not in ("kernel", "cuda_runtime")]
+    resting = opened(tmp_path, host, distributedInfo={"rank": 1, "world_size": 2})
+    alone, both = device_study([working]), device_study([resting, working])
+    assert [(p.phase, p.ms) for p in both.phases] == [(p.phase, p.ms) for p in alone.phases]
+    assert both.step.wall_ms == alone.step.wall_ms
+    said = "No device work was recorded on rank 1: the parts are the mean of the others."
+    assert said in both.run.warnings
+    assert not any("one run" in warning for warning in both.run.warnings)
+
+
 def test_a_first_step_with_work_of_before_is_left_out_and_said(tmp_path: Path) -> None:
     steps = [span("user_annotation", f"ProfilerStep#{i}", i * 100, 100) for i in range(4)]
     early = kernel("left_over", 0, 60, correlation=77)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from longpole.analysis.device_results import CriticalPath
     from longpole.trace import Trace
 
+MOST_RANKS = 100_000
+MOST_LISTED = 8
+
 
 def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
     """The study of the traces of one run, one a rank; `step` (as the trace numbers it) narrows it to one step.
@@ -48,14 +51,15 @@ def study_of_ranks(studied: Sequence[OneRank]) -> Study:
         rank if turns.kept == rank.turns.kept else one_rank(rank.trace, turns=turns)
         for rank, turns in zip(studied, common, strict=True)
     ]
-    whole = merged([rank.whole for rank in ranks])
-    first = ranks[0]
+    told = _with_work(ranks)
+    whole = merged([rank.whole for rank in told])
+    first = told[0]
     unit = "step" if first.turns.has_steps else "recording"
     types = {path: kind for rank in ranks for path, kind in _types(rank.marks).items()}
     study = Study(
         headline=headline(whole, unit),
-        run=_run(ranks),
-        step=_step(ranks),
+        run=_run(first, ranks),
+        step=_step(told),
         phases=phase_times(whole),
         layers=layer_times(whole, types),
         op_classes=op_class_times(whole),
@@ -64,7 +68,7 @@ def study_of_ranks(studied: Sequence[OneRank]) -> Study:
         findings=findings(whole),
         ranks=[rank.rank for rank in ranks],
     )
-    _add_peaks(study, ranks)
+    _add_peaks(study, told)
     study.answers = answers(study, whole, unit, _why_no_layers(ranks))
     _add_communication(study, ranks)
     return study
@@ -81,7 +85,7 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
     """Collectives of each rank, how the ranks compare where there are several, and the critical path of a step."""
     traces = [rank.trace for rank in ranks]
     study.communication = [row for rank in ranks for row in rank.communication]
-    study.critical_path = _critical_path(ranks)
+    study.critical_path = _critical_path(_with_work(ranks))
     if len(traces) > 1:
         study.rank_report = study_ranks(traces, [rank.marks.host_phase.astype(np.int64) for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
@@ -116,9 +120,14 @@ def _types(found: Marks) -> dict[str, str]:
     return dict(zip(found.layers, found.layer_types, strict=True))
 
 
-def _run(ranks: Sequence[OneRank]) -> Run:
-    info = ranks[0].trace.info
-    turns = ranks[0].turns
+def _with_work(ranks: Sequence[OneRank]) -> Sequence[OneRank]:
+    """Ranks with device work, where any has: what a host alone did is no part of the mean over devices."""
+    return [rank for rank in ranks if rank.whole.has_device] or ranks
+
+
+def _run(first: OneRank, ranks: Sequence[OneRank]) -> Run:
+    info = first.trace.info
+    turns = first.turns
     warnings = _said_once([[*rank.trace.info.warnings, *rank.turns.notes] for rank in ranks])
     why = _why_no_layers(ranks)
     kept = len(turns.kept) if turns.has_steps else 0
@@ -131,7 +140,13 @@ def _run(ranks: Sequence[OneRank]) -> Run:
         steps=StepCounts(seen=turns.seen, measured=kept),
         stopped=info.stopped,
         source=info.source,
-        warnings=[*_of_several_runs(ranks), *warnings, *([why] if why else []), *_cost_of_stacks(ranks)],
+        warnings=[
+            *_of_several_runs(ranks),
+            *_not_there(ranks),
+            *warnings,
+            *([why] if why else []),
+            *_cost_of_stacks(ranks),
+        ],
         facts=dict(info.facts),
     )
 
@@ -148,11 +163,38 @@ def _of_several_runs(ranks: Sequence[OneRank]) -> list[str]:
     numbers = [info.rank for info in infos if info.rank is not None]
     twice = sorted({number for number in numbers if numbers.count(number) > 1})
     signs = [f"rank {twice[0]} comes more than once"] if twice else []
-    for what, values in (("devices", {i.device for i in infos}), ("numbers of ranks", {i.world_size for i in infos})):
+    for what, values in (
+        ("devices", {i.device for i in infos} - {None}),
+        ("numbers of ranks", {i.world_size for i in infos}),
+    ):
         signs += [f"their {what} differ"] if len(values) > 1 else []
     if not signs:
         return []
     return [f"These traces may not be of one run: {' and '.join(signs)}. Their parts are averaged all the same."]
+
+
+def _not_there(ranks: Sequence[OneRank]) -> list[str]:
+    """Ranks of the run of which there is no trace, or none of a device, where several were given."""
+    infos = [rank.trace.info for rank in ranks]
+    numbers = {info.rank for info in infos if info.rank is not None}
+    size = infos[0].world_size
+    found: list[str] = []
+    if len(ranks) > 1 and size is not None and len(numbers) < size <= MOST_RANKS:
+        missing = [str(number) for number in range(size) if number not in numbers]
+        found.append(f"Of the {size} ranks, {len(numbers)} were given; not {_listed(missing)}.")
+    idle = [
+        str(place if i.rank is None else i.rank) for place, i in enumerate(infos) if not ranks[place].whole.has_device
+    ]
+    if idle and len(idle) < len(ranks):
+        found.append(f"No device work was recorded on {_listed(idle)}: the parts are the mean of the others.")
+    return found
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    """ "rank 3", "ranks 1, 2 and 5 more"."""
+    more = f" and {len(numbers) - MOST_LISTED} more" if len(numbers) > MOST_LISTED else ""
+    shown = ", ".join(numbers[:MOST_LISTED])
+    return f"rank{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
 def _said_once(of_ranks: Sequence[Sequence[str]]) -> list[str]:

@@ -53,6 +53,8 @@ def study(traces: Sequence[Trace], ceilings: Ceilings | None = None, studied: Se
     the ranks where each has been studied by itself already.
     """
     first = traces[0]
+    if first.info.source != "live" and not any(len(trace.events) for trace in traces):
+        raise LongpoleError("the trace holds no event with a duration: nothing was recorded")
     has_marks = bool(len(first.events.rows_of(Kind.PHASE))) or not len(first.events)
     if not has_marks or any(len(trace.events.rows_of(*DEVICE_WORK)) for trace in traces):
         from longpole.analysis.device import device_study, study_of_ranks

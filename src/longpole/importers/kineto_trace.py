@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from longpole.importers.foreign import refuse_foreign
 from longpole.importers.kineto_columns import TEXT_COLUMNS
 from longpole.importers.kineto_kinds import lane_sort
 from longpole.importers.launches import launches, sequence_from_arrows
@@ -34,6 +35,7 @@ def trace_of(path: Path, part: Part, outside: Outside, kind: str = "kineto") -> 
     file read at once.
     """
     columns, tables = part.columns, part.tables
+    refuse_foreign(path, columns["kind"], tables.counts.unknown, outside.fields)
     columns["launch"] = launches(columns, tables.launch_flows)
     sequence_from_arrows(columns, tables.gradient_flows)
     columns["lane"], lanes = _lanes(columns["kind"], columns["lane"], tables)
