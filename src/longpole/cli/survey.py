@@ -25,7 +25,7 @@ FULL_BUDGET_S, FULL_RUNS = 600.0, 1
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("networks", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "everything", is_flag=True, help="Every reference network.")
+@click.option("--all", "everything", is_flag=True, help="Every reference network in plain torch.")
 @click.option("--list", "list_only", is_flag=True, help="List the networks and run nothing.")
 @click.option("--full", is_flag=True, help="As published, instead of what two cores do in seconds.")
 @click.option(
@@ -50,10 +50,8 @@ def command(**options: Any) -> None:
 
     Each trains in fresh processes under `longpole run`. Results are kept: the same command goes on where it stopped.
     """
-    from longpole.survey.catalogue import NETWORKS
-
     if options["list_only"]:
-        click.echo("\n".join(f"{one.name:16} {one.family:12} {one.says}" for one in NETWORKS))
+        click.echo("\n".join(_listed()))
         return
     chosen = choose(options["networks"], everything=options["everything"])
     options["budget"] = options["budget"] or (FULL_BUDGET_S if options["full"] else BUDGET_S)
@@ -65,16 +63,28 @@ def command(**options: Any) -> None:
         raise LongpoleError(f"no network could be measured; the first: {found.rows[0].failed}")
 
 
+def _listed() -> list[str]:
+    """A line for each network that can be run here, and one for those that cannot."""
+    from longpole.survey.catalogue import FROM_TRANSFORMERS, NETWORKS, is_available
+
+    here = [one for one in (*NETWORKS, *FROM_TRANSFORMERS) if is_available(one)]
+    lines = [f"{one.name:16} {one.family:15} {one.says}" for one in here]
+    missing = [one.name for one in FROM_TRANSFORMERS if one not in here]
+    if missing:
+        lines += ["", f"Where transformers is installed, also: {', '.join(missing)}"]
+    return lines
+
+
 def choose(names: Sequence[str], *, everything: bool) -> list[Network]:
     """The networks asked for, each once, in the order of the list. Raises LongpoleError where none is, or unknown."""
-    from longpole.survey.catalogue import NETWORKS, find
+    from longpole.survey.catalogue import FROM_TRANSFORMERS, NETWORKS, find
 
     if everything:
         return list(NETWORKS)
     if not names:
         raise LongpoleError("which networks? longpole survey NAME... or --all; --list shows them")
     wanted = {find(name).name for name in names}
-    return [one for one in NETWORKS if one.name in wanted]
+    return [one for one in (*NETWORKS, *FROM_TRANSFORMERS) if one.name in wanted]
 
 
 def _check_places(options: dict[str, Any]) -> None:

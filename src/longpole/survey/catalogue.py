@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
@@ -34,6 +35,7 @@ class Network:
     family: str
     says: str
     published: Published | None = None
+    needs: str | None = None  # a package beside torch that builds it
 
 
 _VISION_TABLE = "table of classification weights, docs.pytorch.org/vision/stable/models.html"
@@ -161,16 +163,45 @@ NETWORKS: Sequence[Network] = (
     ),
 )
 
+HF = "-hf"  # what a name has more where transformers builds the network
+_BUILT = (
+    ("gpt2", "gpt2_hf"), ("bert-base", "bert_base_hf"), ("llama", "llama_hf"), ("mamba", "mamba_hf"),
+    ("vit-b16", "vit_b16_hf"), ("convnext-t", "convnext_t_hf"),
+)  # fmt: skip
+
 
 def names() -> list[str]:
+    """Of the networks in plain torch."""
     return [network.name for network in NETWORKS]
 
 
+def _from_transformers(name: str, function: str) -> Network:
+    plain = next(network for network in NETWORKS if network.name == name)
+    says = f"{name} as transformers builds it from its configuration"
+    return replace(plain, name=f"{name}{HF}", where=f"hf:{function}", says=says, needs="transformers")
+
+
+# The same networks once more, by the library that most people train them with. None of them is in `--all`: that is the
+# same on every machine, whatever is installed there.
+FROM_TRANSFORMERS: Sequence[Network] = tuple(_from_transformers(name, function) for name, function in _BUILT)
+
+
+def is_available(network: Network) -> bool:
+    """Whether what builds it is installed; nothing is imported for the answer."""
+    return network.needs is None or importlib.util.find_spec(network.needs) is not None
+
+
 def find(name: str) -> Network:
-    """The network of that name. Raises LongpoleError where there is none."""
-    for network in NETWORKS:
-        if network.name == name:
-            return network
+    """The network of that name. Raises LongpoleError where there is none, or what it needs is not installed."""
+    for network in (*NETWORKS, *FROM_TRANSFORMERS):
+        if network.name != name:
+            continue
+        if not is_available(network):
+            raise LongpoleError(
+                f"{name} is built by {network.needs}, which is not installed: pip install {network.needs}; "
+                f"{name.removesuffix(HF)} is the same network in plain torch"
+            )
+        return network
     raise LongpoleError(f"no reference network is called {name}; longpole survey --list has {', '.join(names())}")
 
 

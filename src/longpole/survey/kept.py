@@ -55,6 +55,11 @@ def conditions(threads: int | None, budget_s: float) -> Conditions:
     return Conditions(read_hardware().key(), said, torch, longpole.__version__, _digest(), budget_s)
 
 
+def built_by(now: Conditions, package: str | None) -> Conditions:
+    """The same for a network that this package builds: its version counts, too."""
+    return now if package is None else msgspec.structs.replace(now, torch=f"{now.torch}, {package} {version(package)}")
+
+
 def _digest() -> str:
     folder = Path(__file__).parent
     places = [folder / "train.py", *sorted((folder / "networks").glob("*.py"))]

@@ -61,7 +61,10 @@ def survey(plan: Plan, progress: Progress | None = None) -> Survey:
     """Runs what is not yet kept. A network that fails is a row that says why; interrupted, what is done is kept."""
     progress = progress or Progress()
     now = keeping.conditions(plan.asked.threads, plan.asked.budget_s)
-    found = {one.name: keeping.load(plan.folder, one.name, plan.asked.size, now) for one in plan.networks}
+    size = plan.asked.size
+    found = {
+        one.name: keeping.load(plan.folder, one.name, size, keeping.built_by(now, one.needs)) for one in plan.networks
+    }
     todo = [run for turn in range(plan.rounds) for kept in found.values() for run in _turn(kept, turn, plan)]
     for done, run in enumerate(todo):
         if run.kept.network in progress.failures:

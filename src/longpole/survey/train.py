@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from longpole.survey.catalogue import SIZES, build, names
+from longpole.survey.catalogue import FROM_TRANSFORMERS, NETWORKS, SIZES, build
 
 
 def main() -> None:
     """Trains until the steps are done, however many passes over the data that takes."""
     parser = argparse.ArgumentParser(description="Train one of the reference networks.")
-    parser.add_argument("name", choices=names())
+    parser.add_argument("name", choices=[network.name for network in (*NETWORKS, *FROM_TRANSFORMERS)])
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=None, help="that of the network where left out")
