@@ -202,6 +202,15 @@ def test_work_launched_before_the_recording_leaves_the_path_short_and_says_so() 
     assert "0.050 ms after the window's start" in path.notes[0]
 
 
+def test_where_most_work_has_no_launch_the_host_is_not_called_the_path() -> None:
+    """The window ends on the host, which launched one kernel of three: for what the others waited is not known."""
+    old = [work("old", 10.0 * index, 5, 0) for index in range(2)]
+    events = [*old, launch(0, 90, 1), work("k", 40, 10, 1), launch(95, 5, 2)]
+    assert critical_path(trace_of(events), (0, 100 * US)) is None
+    launched = [launch(0, 1, 3), launch(5, 1, 4), work("a", 10, 5, 3), work("b", 20, 5, 4), *events[2:]]
+    assert critical_path(trace_of(launched), (0, 100 * US)) is not None
+
+
 def test_attribution_that_is_given_is_used() -> None:
     trace = trace_of([launch(0, 5, 1), work("k", 8, 50, 1)])
     count = len(trace.events)

@@ -136,3 +136,23 @@ def test_strides_and_paddings_of_a_trace_give_a_convolution_its_cost(tmp_path: P
 def test_a_convolution_without_usable_values_has_no_cost(tmp_path: Path, values: Any) -> None:
     op = op_of(device_study([opened(tmp_path, convolution(values), **A100)]), "aten::cudnn_convolution")
     assert (op.flops, op.bound_ms) == (None, None)
+
+
+def test_the_share_of_the_flops_is_not_told_where_those_of_convolutions_are_unknown(tmp_path: Path) -> None:
+    later = [{**event, "ts": event["ts"] + 2000} for event in product(0, 1)]
+
+    def said(values: Any) -> str:
+        study = device_study([opened(tmp_path, [*convolution(values), *later], **A100)])
+        return next(a.sentence for a in study.answers if a.question == "Is it the matrix multiplications?")
+
+    assert "FLOPs" not in said(None)
+    assert "peak" not in said(None)
+    known = said(["", "", "[3, 3]", "[2, 2]", "[1, 1]", "1", "False", "False", "True"])
+    assert "100 % of the FLOPs that are known" in known
+    assert "of the data-sheet peak" in known
+
+
+def test_without_a_backward_pass_none_of_its_components_takes_the_time(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, product(0, 1), **A100)])
+    answer = next(a for a in study.answers if a.question == "Is it a component of the backward pass?")
+    assert (answer.answer, answer.sentence) == ("no", "nothing was differentiated in this recording.")

@@ -235,3 +235,48 @@ def test_roles_of_products_on_paper() -> None:
     assert product_roles([32, 32], [square]) == [Role.NONE]
     assert product_roles(None, [[], []]) == [Role.INPUT_GRAD, Role.WEIGHT_GRAD]
     assert product_roles(None, [[]]) == [Role.NONE]
+
+
+def test_work_launched_before_the_recording_has_the_phase_of_its_namesakes(tmp_path: Path) -> None:
+    """Old work: a name seen twice in backward, one seen in two phases between such, one seen once, one never."""
+    early = [
+        kernel("dgrad", 0, 5),
+        kernel("shared", 5, 5),
+        kernel("dgrad", 10, 5),
+        kernel("seen_once", 15, 5),
+        kernel("never_seen", 20, 5),
+    ]
+    recorded = [
+        mark("forward", 100, 50),
+        *launch(105, 1, "shared", 200),
+        mark("backward", 160, 40),
+        *launch(165, 2, "dgrad", 210),
+        *launch(170, 3, "shared", 220),
+        *launch(175, 4, "dgrad", 230),
+        *launch(180, 5, "seen_once", 240),
+    ]
+    trace = opened(tmp_path, [*early, *recorded])
+    found = attribute(trace)[1]
+    rows = [int(row) for row in trace.events.rows_of(Kind.KERNEL)[:5]]
+    phases = [Phase(int(found.phase[row])) for row in rows]
+    assert phases == [Phase.BACKWARD, Phase.BACKWARD, Phase.BACKWARD, Phase.OTHER, Phase.OTHER]
+
+
+def test_a_range_opened_after_the_loss_is_none_of_it(tmp_path: Path) -> None:
+    trace = opened(
+        tmp_path,
+        [
+            mark("forward", 0, 60),
+            op("aten::cross_entropy_loss", 40, 10),
+            op("aten::mul", 52, 5),
+            mark("send sparse features", 70, 100),
+            op("aten::cat", 80, 20),
+            op("aten::mul", 180, 5),
+            mark("backward", 200, 50),
+        ],
+    )
+    phase = host_phases(trace)
+    found = {(trace.name_of(row), int(trace.events.start_ns[row]) // 1000): Phase(int(phase[row])) for row in range(7)}
+    assert found["aten::mul", 52] == Phase.LOSS
+    assert found["aten::cat", 80] == Phase.FORWARD
+    assert found["aten::mul", 180] == Phase.LOSS

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longpole.analysis.study import LayerTime, PhaseTime, Study
 
 HALF, QUARTER = 0.5, 0.25
+TOLD = 0.005  # of the step: smaller parts have no say in what is known of all
 SINGLE = 0.12  # of the step: below this no part stands out enough to be called the long pole
 OUTSIDE_NETWORK = (
     "data",
@@ -238,15 +239,15 @@ def _matmuls(study: Study) -> Answer | None:
         return _unknown(question, "No step was recorded with its ops.")
     heavy = [entry for entry in study.op_classes if entry.op_class in MATMULS]
     ms, share = sum(entry.ms for entry in heavy), sum(entry.share for entry in heavy)
-    names = " and ".join(entry.op_class for entry in heavy if entry.share > 0.005) or "none seen"
+    names = " and ".join(entry.op_class for entry in heavy if entry.share > TOLD) or "none seen"
     sentence = f"{_percent(share)} of the time ({names})"
     evidence: dict[str, Any] = {"matmul_ms": ms, "matmul_share": share}
     flops = sum(entry.flops or 0.0 for entry in study.op_classes)
-    if flops:
+    if flops and all(entry.flops is not None for entry in heavy if entry.share > TOLD):
         evidence["flops_share"] = sum(entry.flops or 0.0 for entry in heavy) / flops
         sentence += f", {_percent(evidence['flops_share'])} of the FLOPs"
     bound = total_of(entry.bound_ms for entry in heavy)
-    if bound and ms:
+    if bound and ms and all(entry.bound_ms is not None for entry in heavy if entry.share > TOLD):
         evidence["of_ceiling"] = bound / ms
         sentence += f"; they run at {_percent(bound / ms)} of this machine's ceiling"
     return Answer(question, verdict(share), sentence + ".", evidence)

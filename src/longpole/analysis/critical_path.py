@@ -47,6 +47,8 @@ BETWEEN = (Sort.LAUNCH, Sort.GAP, Sort.SYNCHRONIZATION)
 UNNAMED = "nothing recorded"
 NO_EVENT = -100
 NO_LAYER = "no layer"
+LEAST_TOLD = 0.005  # of the path
+LEAST_LAUNCHED = 0.5  # of the work in a window: with fewer launches recorded, a path over the host says nothing
 LEAST_WAIT_NS = 1000  # shorter waits in collectives are not followed to another rank
 
 
@@ -78,7 +80,8 @@ def columns_of(trace: Trace) -> Columns:
 def critical_path(trace: Trace, window: Window, columns: Columns | None = None) -> CriticalPath | None:
     """The critical path within `window` (ns on the trace's clock): one step from `rhythm.device_windows`, say.
 
-    None for a trace without device work in the window.
+    None for a trace without device work in the window, or where most of it has no launch and the path would be
+    the host's.
     """
     return _study([trace], 0, window, [columns], {}, (0,))
 
@@ -141,6 +144,8 @@ def _study(
     if not any(low < window[1] and high > window[0] for low, high in _spans(graphs[rank])):
         return None
     paths = [walk(graphs, rank, window, arrivals, possible=True)]
+    if _is_unfounded(paths[0], graphs[rank], window):
+        return None
     visited = sorted(set(paths[0].rank.tolist()))
     why = sorted({text for index in visited for text in graphs[index].uncertain})
     if why:
@@ -149,6 +154,17 @@ def _study(
     filled = {index: columns[index] or columns_of(traces[index]) for index in visited}
     pieces = [_pieces(path, traces, graphs, offsets) for path in paths]
     return _result(paths, pieces, traces, filled, window, why)
+
+
+def _is_unfounded(path: Path, graph: Graph, window: Window) -> bool:
+    """Whether a path is mostly the host's where most work has no launch: what that waited for is not known."""
+    inside = [
+        launched >= 0
+        for launched, (low, high) in zip(graph.launch_ns, _spans(graph), strict=True)
+        if low < window[1] and high > window[0]
+    ]
+    on_host = int(np.sum((path.end_ns - path.start_ns)[path.sort == Sort.HOST]))
+    return sum(inside) < LEAST_LAUNCHED * len(inside) and on_host > path.length_ns / 2
 
 
 def _spans(graph: Graph) -> Iterable[Window]:
@@ -309,9 +325,13 @@ def _sentence(parts: Sequence[PathPart], op_classes: Sequence[PathPart]) -> str:
     if not parts:
         return "The critical path is empty."
     shares = {part.what: part for part in parts}
-    told = [f"{_share(shares[word])} {told}" for word, told in SAID if word in shares and shares[word].share >= 0.005]
+    told = [
+        f"{_share(shares[word])} {told}" for word, told in SAID if word in shares and shares[word].share >= LEAST_TOLD
+    ]
     work = next((one for one in op_classes if one.what not in WORDS.values()), None)
-    most = f"; the largest sort of work on it is {work.what.replace('_', ' ')}, {_share(work)}" if work else ""
+    if work is None or max(work.share, work.high or 0.0) < LEAST_TOLD:
+        return f"Of the critical path, {', '.join(told)}."
+    most = f"; the largest sort of work on it is {work.what.replace('_', ' ')}, {_share(work)}"
     return f"Of the critical path, {', '.join(told)}{most}."
 
 

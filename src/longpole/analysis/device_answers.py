@@ -53,7 +53,9 @@ def answers(study: Study, whole: Whole, unit: str, why_no_layers: str) -> list[A
 
 
 def _of_peaks(answer: Answer) -> Answer:
-    """The same answer with what its figures are of: FLOPs as far as shapes tell them, and peaks of a data sheet."""
+    """The same answer in words of traces: FLOPs as far as shapes tell them, and peaks of a data sheet."""
+    if answer.sentence == "No backward pass was seen.":
+        return Answer(answer.question, "no", "nothing was differentiated in this recording.", answer.evidence)
     said = answer.sentence.replace("this machine's ceiling", "the data-sheet peak of the device")
     answer.sentence = said.replace("of the FLOPs", "of the FLOPs that are known")
     return answer

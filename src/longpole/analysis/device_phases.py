@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST = 0.5  # share of a thread's time in backward nodes that makes it a backward thread
 NEVER = np.iinfo(np.int64).max
+LEAST_NAMESAKES = 2
 NO_PHASE = 100  # stops a phase from being handed down
 WORKING = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
 
@@ -120,7 +121,10 @@ def _reads_back(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def _losses(trace: Trace, phase: NDArray[np.int64]) -> None:
-    """Forward work from the first op of a loss on is the loss, up to the backward pass."""
+    """Forward work from the first op of a loss on is the loss, up to the backward pass.
+
+    A range that the user opens after it and gives a name of its own is none of the loss.
+    """
     events = trace.events
     losses = matching(trace, LOSS_OP, (Kind.OP,))
     losses = losses[phase[losses] == Phase.FORWARD]
@@ -132,7 +136,18 @@ def _losses(trace: Trace, phase: NDArray[np.int64]) -> None:
         return
     times = events.start_ns[rows]
     last = _last(starts, times)
-    phase[rows[(last >= 0) & (last > _last(borders, times))]] = Phase.LOSS
+    after = (last >= 0) & (last > _last(borders, times))
+    phase[rows[after & ~(_start_of_range(trace)[rows] > last)]] = Phase.LOSS
+
+
+def _start_of_range(trace: Trace) -> NDArray[np.int64]:
+    """For each row when the innermost named range round it began; -1 where there is none."""
+    events = trace.events
+    own = np.full(len(events), -1, dtype=np.int64)
+    ranges = events.rows_of(Kind.ANNOTATION)
+    own[ranges] = ranges
+    found = inherit(own, events.parent)
+    return np.where(found >= 0, events.start_ns[np.maximum(found, 0)], -1)
 
 
 def _next(times: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -148,14 +163,15 @@ def _last(times: NDArray[np.int64], until: NDArray[np.int64]) -> NDArray[np.int6
 def device_phases(trace: Trace, host: NDArray[np.int64], communicating: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Phase of each row of device work, -1 elsewhere; `communicating` says which rows are communication.
 
-    Work launched before the recording began has no launch: where its neighbours on the stream agree it has
-    their phase, for a stream works in the order of launches.
+    Work launched before the recording began has no launch. It has the phase that all kernels of its name have that
+    do; else, where its neighbours on the stream agree, theirs, for a stream works in the order of launches.
     """
     events = trace.events
     phase = np.full(len(events), -1, dtype=np.int64)
     rows = events.rows_of(*DEVICE_WORK)
     launched = rows[events.launch[rows] >= 0]
     phase[launched] = host[events.launch[launched]]
+    _by_namesakes(trace, phase, rows[(events.launch[rows] < 0) & (events.kind[rows] == Kind.KERNEL)], launched)
     for lane in distinct(events.lane[rows]).tolist():
         mine = rows[events.lane[rows] == lane]
         phase[mine] = _between_neighbours(phase[mine])
@@ -164,6 +180,22 @@ def device_phases(trace: Trace, host: NDArray[np.int64], communicating: NDArray[
     phase[rows_in[movable]] = Phase.TRANSFER
     phase[rows[communicating[rows]]] = Phase.COMMUNICATION
     return phase
+
+
+def _by_namesakes(
+    trace: Trace, phase: NDArray[np.int64], unlaunched: NDArray[np.intp], launched: NDArray[np.intp]
+) -> None:
+    """Gives rows the phase that every row of the same name in `launched` has, where there are at least two."""
+    known = launched[phase[launched] >= 0]
+    if not len(unlaunched) or not len(known):
+        return
+    names, count = trace.events.name, len(trace.strings)
+    least, most = np.full(count, NO_PHASE, dtype=np.int64), np.full(count, -1, dtype=np.int64)
+    np.minimum.at(least, names[known], phase[known])
+    np.maximum.at(most, names[known], phase[known])
+    agreed = (least == most) & (least != Phase.NOBODY) & (np.bincount(names[known], minlength=count) >= LEAST_NAMESAKES)
+    mine = unlaunched[agreed[names[unlaunched]]]
+    phase[mine] = most[names[mine]]
 
 
 def _between_neighbours(phase: NDArray[np.int64]) -> NDArray[np.int64]:
