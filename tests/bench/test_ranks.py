@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -55,3 +57,20 @@ def test_bus_bandwidth_of_an_all_reduce() -> None:
     # two ranks: factor 2 * 1 / 2 = 1; bytes / nanoseconds = GB/s
     assert row.median_ms is not None
     assert row.bus_gb_per_s == pytest.approx(100_000 / (row.median_ms * 1e6))
+    assert row.first_quartile_ms is not None
+    assert row.third_quartile_ms is not None
+    assert row.first_quartile_ms <= row.median_ms <= row.third_quartile_ms
+
+
+def test_after_the_deadline_no_message_is_begun_and_none_has_a_row() -> None:
+    sizes = [size for size in load_suite("deepbench-train") if size.op == "all_reduce"]
+    rows = [row for found in run_collectives(sizes, (2, 4), 0.01, deadline_s=time.monotonic() - 1) for row in found]
+    assert {row.params["processors"] for row in rows} == {"8", "16", "32"}  # skipped whatever the time
+
+
+@pytest.mark.slow
+def test_ranks_end_together_where_the_time_does() -> None:
+    messages = [Message("all_reduce", 8)] * 3
+    assert run_local(messages, 2, budget_s=0.01, begin_within_s=0.0) == []
+    found = run_local(messages, 2, budget_s=0.01, begin_within_s=60.0)
+    assert [result["samples"] >= 5 for result in found] == [True] * 3

@@ -121,6 +121,16 @@ def test_marks_of_the_table() -> None:
     assert "skipped: too large" in text[2]
 
 
+def test_sizes_skipped_for_one_reason_are_one_line() -> None:
+    def skipped(op: str, reason: str) -> Row:
+        return Row(suite="x", op=op, index=0, label="l", direction="", dtype="fp32", skipped=reason)
+
+    text = list(lines([skipped("a", "p"), skipped("a", "p"), skipped("a", "q"), skipped("b", "q")]))[1:]
+    assert [line.split("skipped: ")[1] for line in text] == ["p", "q", "q"]
+    assert text[0].startswith("  2 sizes of a ")
+    assert text[1].startswith("  a l ")
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LONGPOLE_CACHE", str(tmp_path / "cache"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +14,7 @@ from longpole.cost import Cost, cost_of
 from longpole.machine import bound_ms, ceilings_from_sheet, limits, peak_of
 from longpole.machine.ceilings import Ceilings, Delay, Level, Rate
 from longpole.machine.hardware import Cache, Hardware
-from longpole.machine.picture import attainable, page, ridge, text_picture
+from longpole.machine.picture import attainable, page, remarks, ridge, svg, text_picture
 from longpole.trace import OpClass
 
 
@@ -109,3 +113,49 @@ def test_the_pictures_hold_every_ceiling_and_escape_names() -> None:
     assert "&lt;b&gt;" in text
     assert text.count('class="compute"') == 2
     assert "<script" not in text
+
+
+def test_text_beside_the_picture_never_covers_other_text() -> None:
+    close = [Level("L1", 1000, 100e9), Level("L2", 2000, 99e9), Level("L3", 3000, 98e9), Level("memory", None, 10e9)]
+    types = {name: [rate(f"{name} matmul", best)] for name, best in (("fp32", 90e9), ("fp64", 89e9), ("int8", 88e9))}
+    text = svg(msgspec.structs.replace(MACHINE, levels=close, compute=types))
+    for anchor, count in (("end", 4), ("start", 3)):
+        found = re.findall(rf'y="([0-9.]+)" text-anchor="{anchor}">(?:L[123]|memory|fp32|fp64|int8)', text)
+        places = sorted(float(y) for y in found)
+        assert len(places) == count
+        assert all(below - above >= 13 for above, below in pairwise(places))
+    assert "int8 88 GOP/s" in text
+
+
+def test_a_slow_type_lies_inside_the_picture() -> None:
+    slow = {**MACHINE.compute, "fp16": [rate("fp16 matmul", 1e6)]}
+    text = svg(msgspec.structs.replace(MACHINE, compute=slow))
+    heights = {float(y) for y in re.findall(r'class="compute"[^>]*y1="([0-9.]+)"', text)}
+    assert len(heights) == 3  # none is cut off at the bottom, where it would lie on another
+    assert max(heights) < 390
+
+
+def test_what_to_know_of_a_machine_is_said() -> None:
+    assert list(remarks(MACHINE)) == [
+        "An fp32 operation on main memory needs over 10 FLOPs a byte to be limited by arithmetic."
+    ]
+    hardware = Hardware("Made Up 2", 2, 2**33, features=("avx2", "fma"))
+    found = list(remarks(msgspec.structs.replace(MACHINE, hardware=hardware, busy_share=0.25)))
+    assert "no arithmetic of bf16:" in found[1]
+    assert "25%" in found[2]
+    native = Hardware("Made Up 3", 2, 2**33, features=("avx2", "amx_bf16"))
+    assert len(list(remarks(msgspec.structs.replace(MACHINE, hardware=native)))) == 1
+
+
+def test_the_screen_has_each_kind_of_access_once_and_what_was_not_measured() -> None:
+    from longpole.cli.machine import _screen  # pyright: ignore[reportPrivateUsage]
+
+    reads = (rate("read", 90e9), rate("read", 100e9), rate("copy", 50e9))
+    machine = msgspec.structs.replace(
+        MACHINE, levels=[Level("L1", 1000, 100e9, reads)], not_measured={"tf32": "this hardware has no tf32"}, threads=1
+    )
+    lines = _screen(machine, fresh=True)
+    assert "1 thread ·" in lines[0]
+    shown = [line.split()[:4] for line in lines if line.startswith("  L1 ")]
+    assert shown == [["L1", "read", "100", "GB/s"], ["L1", "copy", "50", "GB/s"]]
+    assert any("tf32" in line and "this hardware has no tf32" in line for line in lines)

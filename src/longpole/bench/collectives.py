@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -47,18 +48,27 @@ def run_message(message: Message, device: str, budget_s: float) -> dict[str, Any
         wrong = check()
     except (RuntimeError, ValueError, NotImplementedError) as error:
         return {"skipped": str(error).splitlines()[0]}
-    if _largest(float(wrong)) > 0:
+    if largest(float(wrong)) > 0:
         return {"skipped": "the result is wrong on some rank", "wrong": True}
     for _ in range(2):
         call()
-    once = _largest(_seconds(call, device))
+    once = largest(_seconds(call, device))
     repeats = max(FEWEST, min(MOST, int(budget_s / max(once, 1e-7))))
     samples = torch.tensor([_seconds(call, device) for _ in range(repeats)], dtype=torch.float64)
     slowest = samples.to(device)
     dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
     times = (slowest.cpu() * 1e9).tolist()
     median, low, high = median_interval(times)
-    return {"median_ns": median, "low_ns": low, "high_ns": high, "least_ns": min(times), "samples": repeats}
+    first, third = (float(each) for each in np.percentile(times, [25, 75]))
+    return {
+        "median_ns": median, "low_ns": low, "high_ns": high, "first_quartile_ns": first, "third_quartile_ns": third,
+        "least_ns": min(times), "samples": repeats,
+    }  # fmt: skip
+
+
+def time_is_over(deadline_s: float | None) -> bool:
+    """Whether any rank's `time.monotonic()` is past the deadline: the same answer on every rank, which must all ask."""
+    return deadline_s is not None and largest(time.monotonic() - deadline_s) >= 0
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
@@ -71,7 +81,8 @@ def _seconds(call: Callable[[], object], device: str) -> float:
     return time.perf_counter() - began
 
 
-def _largest(value: float) -> float:
+def largest(value: float) -> float:
+    """The largest value that any rank has."""
     device = "cpu" if dist.get_backend() == "gloo" else "cuda"
     shared = torch.tensor([value], dtype=torch.float64, device=device)
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)

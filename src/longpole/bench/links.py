@@ -40,13 +40,13 @@ def _all_reduce(device: str, ranks: int, reasons: dict[str, str], rates: list[Ra
         reasons[f"all-reduce, {ranks} ranks"] = small["skipped"]
         return
     name = f"all_reduce, {ranks} ranks, {backend}"
-    times = (small["least_ns"], small["median_ns"], small["low_ns"], small["high_ns"])
-    delays.append(Delay(name, *times, small["samples"], "8 bytes"))
+    times = [small[f"{part}_ns"] for part in ("least", "median", "first_quartile", "third_quartile")]
+    delays.append(Delay(name, *times, samples=small["samples"], how="8 bytes"))
     for message, result in zip(messages[1:], large, strict=True):
         if "skipped" in result:
             continue
         moved = (bus_factor("all_reduce", ranks) or 0.0) * message.bytes * 1e9
-        times = (result["least_ns"], result["median_ns"], result["high_ns"], result["low_ns"])
+        times = (result[f"{part}_ns"] for part in ("least", "median", "third_quartile", "first_quartile"))
         best, median, low, high = (moved / ns for ns in times)
         rates.append(
             Rate(name, best, median, low, high, result["samples"], f"{message.bytes >> 20} MiB, bus bandwidth")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import FileStore
 
-from longpole.bench.collectives import Message, run_message
+from longpole.bench.collectives import Message, run_message, time_is_over
 
 
 def main(spec_path: str, rank: int) -> None:
@@ -28,10 +29,13 @@ def main(spec_path: str, rank: int) -> None:
     dist.init_process_group(
         spec["backend"], store=store, rank=rank, world_size=spec["ranks"], timeout=timedelta(seconds=spec["timeout_s"])
     )
+    deadline_s = None if spec["begin_within_s"] is None else time.monotonic() + spec["begin_within_s"]
     device = "cpu" if spec["backend"] == "gloo" else f"cuda:{rank}"
     try:
         with Path(spec["results"]).open("a") as results:
             for message in spec["messages"]:
+                if time_is_over(deadline_s):
+                    break
                 found = run_message(Message(*message), device, spec["budget_s"])
                 if rank == 0:
                     results.write(json.dumps(found) + "\n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 import torch.distributed as dist
 
-from longpole.bench.collectives import Message, run_message
+from longpole.bench.collectives import Message, run_message, time_is_over
 from longpole.bench.results import Row
 from longpole.bench.spawn import run_local
 from longpole.cost import bus_factor
@@ -29,13 +30,15 @@ def message_of(size: Size) -> tuple[Message, int]:
     return Message(size.row["collective"], size.number("elements"), size.row["dtype"]), size.number("ranks")
 
 
-def run_collectives(sizes: Sequence[Size], ranks: Sequence[int], budget_s: float) -> Iterator[list[Row]]:
+def run_collectives(
+    sizes: Sequence[Size], ranks: Sequence[int], budget_s: float, deadline_s: float | None = None
+) -> Iterator[list[Row]]:
     """A row for each size; sizes for other numbers of ranks than can be had are skipped with the reason.
 
-    `budget_s` is for each message.
+    `budget_s` is for each message; none is begun after the deadline, by `time.monotonic()`, and it then has no row.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        yield from _under_torchrun(sizes, budget_s)
+        yield from _under_torchrun(sizes, budget_s, deadline_s)
         return
     for count in sorted({message_of(size)[1] for size in sizes}):
         own = [size for size in sizes if message_of(size)[1] == count]
@@ -43,14 +46,22 @@ def run_collectives(sizes: Sequence[Size], ranks: Sequence[int], budget_s: float
             reason = f"needs {count} ranks; start it under torchrun, or ask for --ranks {count} on this machine"
             yield [_row(size, {"skipped": reason}, "") for size in own]
             continue
-        room = psutil.virtual_memory().available / 2
-        fitting = [size for size in own if message_of(size)[0].bytes * _COPIES * count <= room]
-        results = run_local([message_of(size)[0] for size in fitting], count, budget_s=budget_s, timeout_s=600.0)
-        found = {id(size): result for size, result in zip(fitting, results, strict=True)}
-        yield [_row(size, found.get(id(size), {"skipped": "too large for so many ranks here"}), "gloo") for size in own]
+        left_s = None if deadline_s is None else deadline_s - time.monotonic()
+        if left_s is None or left_s > 0:
+            yield _on_local_ranks(own, count, budget_s, left_s)
 
 
-def _under_torchrun(sizes: Sequence[Size], budget_s: float) -> Iterator[list[Row]]:
+def _on_local_ranks(own: Sequence[Size], count: int, budget_s: float, left_s: float | None) -> list[Row]:
+    room = psutil.virtual_memory().available / 2
+    fitting = [size for size in own if message_of(size)[0].bytes * _COPIES * count <= room]
+    messages = [message_of(size)[0] for size in fitting]
+    results = run_local(messages, count, budget_s=budget_s, timeout_s=600.0, begin_within_s=left_s)
+    rows = [_row(size, result, "gloo") for size, result in zip(fitting, results, strict=False)]
+    too_large = {"skipped": "too large for so many ranks here"}
+    return rows + [_row(size, too_large, "gloo") for size in own if size not in fitting]
+
+
+def _under_torchrun(sizes: Sequence[Size], budget_s: float, deadline_s: float | None) -> Iterator[list[Row]]:
     cuda = torch.cuda.is_available()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
@@ -63,6 +74,8 @@ def _under_torchrun(sizes: Sequence[Size], budget_s: float) -> Iterator[list[Row
             if count != dist.get_world_size():
                 yield [_row(size, {"skipped": f"needs {count} ranks, torchrun started {dist.get_world_size()}"}, "")]
                 continue
+            if time_is_over(deadline_s):
+                return
             yield [_row(size, run_message(message, device, budget_s), dist.get_backend())]
     finally:
         dist.destroy_process_group()
@@ -79,9 +92,8 @@ def _row(size: Size, result: dict[str, Any], backend: str) -> Row:
         row.correct = False if result.get("wrong") else None
         return row
     median_ns = result["median_ns"]
-    row.median_ms, row.low_ms, row.high_ms, row.least_ms = (
-        result[name] / 1e6 for name in ("median_ns", "low_ns", "high_ns", "least_ns")
-    )
+    for name in ("median", "low", "high", "first_quartile", "third_quartile", "least"):
+        setattr(row, f"{name}_ms", result[f"{name}_ns"] / 1e6)
     row.samples, row.correct = result["samples"], True
     row.bus_gb_per_s = (bus_factor(message.operation, count) or 0.0) * message.bytes / median_ns
     row.gb_per_s = message.bytes / median_ns

@@ -18,23 +18,28 @@ if TYPE_CHECKING:
 
 
 def run_local(
-    messages: Sequence[Message], ranks: int, *, backend: str = "gloo", budget_s: float = 0.5, timeout_s: float = 120.0
-) -> list[dict[str, Any]]:
+    messages: Sequence[Message], ranks: int, *, backend: str = "gloo", budget_s: float = 0.5, timeout_s: float = 120.0,
+    begin_within_s: float | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """A result for each message, from `ranks` processes on this machine.
 
-    Messages that did not get their turn (a rank died, time ran out) are `skipped` with the reason.
+    `budget_s` is for each message; none is begun after `begin_within_s`, and the list is then shorter. Messages that
+    did not get their turn otherwise (a rank died, `timeout_s` are gone) are `skipped` with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="longpole-ranks-") as name:
         folder = Path(name)
         results = folder / "results.jsonl"
         spec = {
             "store": str(folder / "store"), "ranks": ranks, "backend": backend, "budget_s": budget_s,
-            "timeout_s": timeout_s, "results": str(results), "messages": [astuple(message) for message in messages],
+            "timeout_s": timeout_s, "begin_within_s": begin_within_s, "results": str(results),
+            "messages": [astuple(message) for message in messages],
         }  # fmt: skip
         (folder / "spec.json").write_text(json.dumps(spec))
         reason = _run(folder, ranks, timeout_s)
         lines = results.read_text().splitlines() if results.exists() else []
     found = [json.loads(line) for line in lines[: len(messages)]]
+    if not reason and begin_within_s is not None:
+        return found
     return found + [{"skipped": reason or "a rank ended early"}] * (len(messages) - len(found))
 
 

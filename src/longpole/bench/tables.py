@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,28 +20,42 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
     """A table for a terminal; a `!` marks a wrong result, a `~` a median that did not settle."""
     head = f"  {'operation':<52}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}"
     yield f"{head}  of bound"
-    for row in rows:
+    for row, alike in _folded(rows):
         name = f"{row.op} {row.label}"[:51]
         if row.skipped is not None:
-            yield f"  {name:<52}skipped: {row.skipped}"
-            continue
-        if row.median_ms is None and row.error is not None:
+            yield f"  {name if alike == 1 else f'{alike} sizes of {row.op}':<52}skipped: {row.skipped}"
+        elif row.median_ms is None and row.error is not None:
             verdict = "differs from float64" if row.correct is False else "agrees with float64"
             within = f"by {number(row.error)}, allowed {number(row.tolerance)}"
             yield f"  {name:<52}{row.direction:<22}{verdict} {within}{' !' if row.correct is False else ''}"
-            continue
-        mark = "!" if row.correct is False else "" if row.settled or row.settled is None else "~"
-        interval = f"{number(row.low_ms)} to {number(row.high_ms)}"
-        share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms and row.median_ms else ""
-        bandwidth = number(row.bus_gb_per_s if row.bus_gb_per_s is not None else row.gb_per_s)
-        rate = number(row.tflops * 1e3 if row.tflops else None)
-        cold = " cold" if row.cache == "cold" else ""
-        yield (
-            f"  {name:<52}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
-            f"{rate:>9}{bandwidth:>8}  {share}"
-        )
-        if row.suite == "mine":
-            yield f"  {'':<52}{row.note}"
+        else:
+            yield from _timed(row, name)
+
+
+def _folded(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
+    """(row, 1), and neighbours skipped for one reason as (the first, how many)."""
+    for (_, reason), group in groupby(rows, key=lambda row: (row.op, row.skipped)):
+        alike = list(group)
+        if reason is not None and len(alike) > 1:
+            yield alike[0], len(alike)
+        else:
+            yield from ((row, 1) for row in alike)
+
+
+def _timed(row: Row, name: str) -> Iterator[str]:
+    mark = "!" if row.correct is False else "" if row.settled or row.settled is None else "~"
+    interval = f"{number(row.low_ms)} to {number(row.high_ms)}"
+    share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms and row.median_ms else ""
+    on_bus = row.bus_gb_per_s is not None
+    bandwidth = number(row.bus_gb_per_s if on_bus else row.gb_per_s)
+    rate = number(row.tflops * 1e3 if row.tflops else None)
+    cold = " cold" if row.cache == "cold" else ""
+    yield (
+        f"  {name:<52}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
+        f"{rate:>9}{bandwidth:>8}  {'on the bus' if on_bus else share}"
+    )
+    if row.suite == "mine":
+        yield f"  {'':<52}{row.note}"
 
 
 def number(value: float | None) -> str:

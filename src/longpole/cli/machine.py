@@ -11,7 +11,7 @@ import click
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from longpole.machine.ceilings import Ceilings, Delay, Rate
 
@@ -99,22 +99,13 @@ def _page(found: Ceilings) -> str:
 
 
 def _screen(found: Ceilings, fresh: bool) -> list[str]:
-    from longpole.machine.picture import ridge, text_picture
+    from longpole.machine.picture import remarks, text_picture, threads_of
 
-    lines = [f"longpole · {found.hardware.processor} · {found.threads} threads · torch {found.torch}", ""]
+    lines = [f"longpole · {found.hardware.processor} · {threads_of(found)} · torch {found.torch}", ""]
     lines.append(f"  {'':<34}{'best':>14}   {'median (quartiles)':<34}measured on")
     lines += [f"  {what:<34}{best:>14}   {spread:<34}{how}" for what, best, spread, how in _rows(found)]
     lines += [f"  {what:<34}{'not measured':>14}   {why}" for what, why in found.not_measured.items()]
-    knee = ridge(found, "fp32")
-    lines += ["", *text_picture(found), ""]
-    if knee is not None:
-        lines.append(
-            f"  An fp32 operation on main memory needs over {knee:.1f} FLOPs a byte to be limited by arithmetic."
-        )
-    if found.busy_share is not None and found.busy_share > 0.1:
-        lines.append(
-            f"  Other processes used {found.busy_share:.0%} of the processors meanwhile: run it again with --again."
-        )
+    lines += ["", *text_picture(found), "", *(f"  {remark}" for remark in remarks(found))]
     when = "measured now" if fresh else f"measured {found.measured_at}, kept; --again measures anew"
     return [*lines, f"  {when}; took {found.seconds:.0f} s"]
 
@@ -123,14 +114,22 @@ def _rows(found: Ceilings) -> Iterator[tuple[str, str, str, str]]:
     """(what, best, spread, how) of everything measured."""
     for rates in found.compute.values():
         for rate in rates:
-            yield _rate_row(rate.name, rate, "FLOP/s")
+            yield _rate_row(rate.name, rate, "OP/s" if rate.name.startswith("int8") else "FLOP/s")
     for level in found.levels:
-        for rate in sorted(level.rates, key=lambda each: -each.best)[:4]:
+        for rate in _best_of_each(level.rates):
             yield _rate_row(f"{level.name} {rate.name}", rate, "B/s")
     for rate in found.links:
         yield _rate_row(rate.name, rate, "B/s")
     for delay in [*found.delays.values(), *found.link_delays]:
         yield _delay_row(delay)
+
+
+def _best_of_each(rates: Sequence[Rate]) -> list[Rate]:
+    """The fastest measurement of read, copy, update, ..., in the order they were made."""
+    best: dict[str, Rate] = {}
+    for rate in rates:
+        best[rate.name] = max(best.get(rate.name, rate), rate, key=lambda each: each.best)
+    return list(best.values())
 
 
 def _rate_row(what: str, rate: Rate, unit: str) -> tuple[str, str, str, str]:

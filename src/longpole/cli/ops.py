@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -266,10 +267,11 @@ def _measure(sizes: Sequence[Size], wanted: Wanted) -> Iterator[list[Row]]:
     shared = [size for size in sizes if size.op in _COLLECTIVE]
     options = Options(wanted.dtype, wanted.device, wanted.caches, Protocol(wanted.each_s), wanted.budget_s)
     options = replace(options, check_only=wanted.check_only)
+    deadline_s = None if wanted.budget_s is None else time.monotonic() + wanted.budget_s
     with _progress(wanted.quiet or not plain) as seen:
         yield from run_sizes(plain, options, seen)
     if shared:
-        yield from run_collectives(shared, wanted.ranks, wanted.each_s / 4)
+        yield from run_collectives(shared, wanted.ranks, wanted.each_s / 4, deadline_s)
 
 
 def _progress(quiet: bool) -> Any:

@@ -53,11 +53,27 @@ _FEATURES = (
     "avx_vnni",
     "amx_bf16",
     "amx_int8",
+    "avx512_fp16",
+    "amx_fp16",
     "asimd",
+    "asimdhp",
+    "asimddp",
     "sve",
     "bf16",
     "i8mm",
 )
+# Any of these features and the processor multiplies the type itself (Linux, Documentation/arch/arm64/elf_hwcaps.rst
+# and arch/x86/include/asm/cpufeatures.h).
+_ARITHMETIC = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "fp16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+    "int8": {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"},
+}
+
+
+def converts(hardware: Hardware, dtype: str) -> bool:
+    """Whether the processor is known to lack arithmetic of the type, so that it converts to another and back."""
+    return dtype in _ARITHMETIC and bool(hardware.features) and _ARITHMETIC[dtype].isdisjoint(hardware.features)
 
 
 def read_hardware() -> Hardware:
