@@ -12,14 +12,16 @@ _QUOTED = "quoted without its source, which we do not know"
 
 EARLIER_SURVEYS: Sequence[str] = (
     "Fathom (Adolf et al. 2016, arXiv:1608.06581) asked the same of eight networks.",
-    "TBD (Zhu et al. 2018, arXiv:1803.06905) asked it of eight more, on GPUs.",
+    "TBD (Zhu et al. 2018, arXiv:1803.06905) asked it of eight, in three frameworks on GPUs.",
 )
 BACKWARD_TO_FORWARD: Sequence[str] = (
-    "2.4 to 3.2: DeepBench's convolutions on GPUs (result sheets of baidu-research/DeepBench).",
+    "2.4 to 3.2: DeepBench's convolutions on GPUs, all sizes of a sheet together (the FP32 training sheets of "
+    "baidu-research/DeepBench).",
     f"1.41: BERT-large ({_QUOTED}).",
     f"2.85: Megatron ({_QUOTED}).",
 )
 CONTRACTIONS: Sequence[str] = (
-    "BERT, GPU: contractions are over 99 % of the FLOPs, 61 % of the time (Ivanov et al. 2021, arXiv:2007.00072).",
+    "BERT, GPU: contractions are over 99 % of the FLOPs, 61 % of the time (quoted after Ivanov et al. 2021, "
+    "arXiv:2007.00072; not checked against its text).",
 )
 OPTIMIZER_OF_STEP: Sequence[str] = (f"Megatron: the optimizer took 82 % of a step ({_QUOTED}).",)
