@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.memory_clock import StepClock
+from longpole.analysis.memory_inside import allocator_peak, watched_step
 from longpole.analysis.memory_ledger import holders_of, ledger_of, peak_of, resident_at, timeline_of
 from longpole.analysis.memory_results import HOLDERS, Growth, Holder, ResidentPart
 from longpole.analysis.memory_saved import held_storages, mean_held_ms, parts_of, saved_by_layer
@@ -36,14 +37,15 @@ def add_memory(found: Study, trace: Trace) -> None:
     memory.measuring_ms = (sum(step.spent_ns for step in record.steps) + record.census_ns) / 1e6
     memory.measured_steps = len(record.steps)
     known = {step.index for step in trace.steps}
-    steps = [step for step in record.steps if step.step in known]
-    if not steps:
+    step = watched_step(trace)
+    if step is None or step.step not in known:
         return
-    step = steps[0]
     clock = StepClock(step, {phase.phase: phase.ms for phase in found.phases}, found.step.wall_ms.mean)
     ledger = ledger_of(step, clock)
     if ledger is not None:
         _ledger(memory, step, clock, ledger, names)
+        if memory.measured_peak_bytes is None:
+            memory.measured_peak_bytes = allocator_peak(trace)
     _saved(found, trace.layers, set(trace.calls.layer.tolist()), step, clock)
     memory.notes = list(step.notes)
 

@@ -37,7 +37,7 @@ class Spell:
     start_ns: int
     end_ns: int
     bytes: int
-    storage: int
+    storage: int  # -1: none, inside of an operation
     layer: int
 
 
@@ -60,7 +60,16 @@ def spells_of(memory: StepMemory, clock: StepClock) -> list[Spell]:
             Spell(HOLDERS.index("saved"), start, end, size, row, saver),
             Spell(base, end, died, size, row, layer),
         ]
-    return [spell for spell in found if spell.end_ns > spell.start_ns]
+    return [spell for spell in [*found, *_inside(memory)] if spell.end_ns > spell.start_ns]
+
+
+def _inside(memory: StepMemory) -> list[Spell]:
+    """Of what operations hold inside of themselves it is known how much, not for how long: a moment."""
+    at, inside = HOLDERS.index("workspace"), memory.inside
+    return [
+        Spell(at, time - 1, time, size, -1, layer)
+        for time, size, layer in zip(inside.time_ns, inside.bytes, inside.layer, strict=True)
+    ]
 
 
 def _saved_spans(memory: StepMemory) -> dict[int, tuple[int, int, int]]:
@@ -128,17 +137,25 @@ def ledger_of(memory: StepMemory, clock: StepClock) -> MemoryLedger | None:
 def peak_of(ledger: MemoryLedger, memory: StepMemory, clock: StepClock, layers: Sequence[str]) -> PeakAt:
     """When, and whose operation allocated last before it."""
     time = int(ledger.times_ns[ledger.peak_row])
-    storages = memory.storages
-    born = [row for row, at in enumerate(storages.born_ns) if 0 <= at <= time]
-    last = max(born, key=lambda row: storages.born_ns[row], default=-1)
-    layer = storages.layer[last] if last >= 0 else -1
+    layer, op = _last_of(memory, time)
     return PeakAt(
         step=memory.step,
         phase=clock.phase_at(time),
         ms=clock.ms([time])[0],
         layer=layers[layer] if layer >= 0 else None,
-        op=storages.op[last].removeprefix("aten::") or None if last >= 0 else None,
+        op=op.removeprefix("aten::") or None,
     )
+
+
+def _last_of(memory: StepMemory, time: int) -> tuple[int, str]:
+    """Layer and operation that allocated last."""
+    storages, inside = memory.storages, memory.inside
+    if time + 1 in inside.time_ns:
+        row = inside.time_ns.index(time + 1)
+        return inside.layer[row], inside.op[row]
+    born = [row for row, at in enumerate(storages.born_ns) if 0 <= at <= time]
+    last = max(born, key=lambda row: storages.born_ns[row], default=-1)
+    return (storages.layer[last], storages.op[last]) if last >= 0 else (-1, "")
 
 
 def holders_of(ledger: MemoryLedger, layers: Sequence[str]) -> list[Holder]:

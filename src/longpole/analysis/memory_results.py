@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 # Who holds a storage, in the order of pictures. They sum to all that tensors hold.
-HOLDERS = ("parameters", "gradients", "optimizer", "inputs", "saved", "recomputed", "temporaries", "other")
+HOLDERS = ("parameters", "gradients", "optimizer", "inputs", "saved", "recomputed", "temporaries", "workspace", "other")
 
 
 class PeakAt(msgspec.Struct):

@@ -8,6 +8,8 @@ hook is in place: the script runs on, and longpole says that it could not measur
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,3 +78,16 @@ def detached(tensor: torch.Tensor) -> torch.Tensor:
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             return tensor.detach()
     return tensor.detach()
+
+
+def log_level() -> Any:
+    """The level from which on torch's C++ code logs, a number that can be set: 1 warnings too, 2 errors only.
+
+    None where this build has none that is seen from outside (torch 2.13: c10/util/Logging.cpp, built without glog).
+    """
+    folder = Path(torch.__file__).parent / "lib"
+    library = next((folder / name for name in ("libc10.so", "libc10.dylib") if (folder / name).exists()), None)
+    try:
+        return ctypes.c_int.in_dll(ctypes.CDLL(str(library)), "FLAGS_caffe2_log_level") if library else None
+    except (OSError, ValueError):
+        return None

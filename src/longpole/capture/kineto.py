@@ -20,6 +20,7 @@ import torch
 from torch.autograd.profiler import profile
 
 from longpole.capture import internals
+from longpole.capture.allocations import MEMORY, QuietFrees, sizes_of
 from longpole.capture.patches import Patches
 from longpole.trace.build import events_piece
 from longpole.trace.clock import monotonic_ns
@@ -27,7 +28,7 @@ from longpole.trace.kinds import Kind
 from longpole.trace.trace import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from longpole.trace.build import Piece, TraceBuilder
 
@@ -64,6 +65,8 @@ class KinetoBlock:
         self._profiler: Any = None
         self._offset_ns = 0
         self._patches = Patches()
+        self._frees = QuietFrees()
+        self.allocations: list[tuple[int, int]] = []  # time, bytes, as last read
         self._others: set[int] = set()  # identities of the script's own profilers, from prepared to stopped
 
     def watch(self) -> None:
@@ -111,6 +114,7 @@ class KinetoBlock:
             with quiet_stderr():
                 internals.stop_profiler()
             internals.after_profiler()
+            self._frees.stop()
 
     def is_taken(self) -> bool:
         """Whether somebody else's profiler is there."""
@@ -119,7 +123,14 @@ class KinetoBlock:
     def start(self) -> bool:
         if self.is_taken():
             return False
-        self._profiler = profile(use_cpu=True, use_device=_device(), record_shapes=self._shapes, use_kineto=True)
+        self._profiler = profile(
+            use_cpu=True,
+            use_device=_device(),
+            record_shapes=self._shapes,
+            profile_memory=self._frees.can,
+            use_kineto=True,
+        )
+        self._frees.start()
         with quiet_stderr():
             self._profiler._prepare_trace()
             internals.start_profiler(self._profiler)
@@ -135,6 +146,7 @@ class KinetoBlock:
         with quiet_stderr():
             results = internals.stop_profiler()
         internals.after_profiler()
+        self._frees.stop()
         self._profiler = None
         return results
 
@@ -144,7 +156,10 @@ class KinetoBlock:
 
     def read(self, results: Any, builder: TraceBuilder, thread_lane: int) -> Piece:
         """Columns of the recorded events. `thread_lane` is the lane of the training thread."""
-        return _Reader(builder, self._offset_ns, thread_lane, shapes=self._shapes).read(results)
+        events = results.events()
+        self.allocations = sizes_of(events, self._offset_ns)
+        told = [event for event in events if event.name() != MEMORY]
+        return _Reader(builder, self._offset_ns, thread_lane, shapes=self._shapes).read(told)
 
 
 def _sequence(event: Any) -> int:
@@ -199,8 +214,7 @@ class _Reader:
         self._lanes: dict[tuple[int, int, int], int] = {}
         self._texts: dict[str, int] = {}
 
-    def read(self, results: Any) -> Piece:
-        events = results.events()
+    def read(self, events: Sequence[Any]) -> Piece:
         main_thread = _busiest_thread(events)
         rows = [self._row(event, main_thread) for event in events]
         names = ("start_ns", "duration_ns", "name", "kind", "lane", "correlation", "sequence", "forward_thread")

@@ -23,7 +23,9 @@ from longpole.capture.storages import StorageLives, tensors_in
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.memory import (
     ALIVE,
+    MOST_ROWS,
     Boundary,
+    Calls,
     Owner,
     Readings,
     Saved,
@@ -53,6 +55,10 @@ class MemoryWatch:
         self._modules = modules
         self._pauses = array("q")  # start, end of each stretch that was ours
         self._reads = array("q")  # time, row of each storage read in forward
+        self._calls_op: list[str] = []  # of each operation: name, end, module round it, number of its node
+        self._calls_ns: list[int] = []
+        self._calls_module: list[int] = []
+        self._calls_node: list[int] = []
         self._copies: set[int] = set()  # rows of weights in another type
         self._reader = Reader()
         self.lives = StorageLives(monotonic_ns, self._reader.device)
@@ -90,7 +96,17 @@ class MemoryWatch:
                 if row >= 0 and self.lives.owner[row] == Owner.NOBODY:
                     self.lives.owner[row] = int(Owner.GRADIENT)
         self.saved.op_done(name, results, rows)
+        self._called(name, now, node)
         self._reader.read(now)
+
+    def _called(self, name: str, now: int, node: Any) -> None:
+        stack = self._modules.stack
+        if len(self._calls_op) >= MOST_ROWS:
+            return
+        self._calls_op.append(name)
+        self._calls_ns.append(now)
+        self._calls_module.append(stack[-1] if stack else 0)
+        self._calls_node.append(internals.sequence_of(node) if node is not None and not stack else -1)
 
     def _made(self, name: str, results: Sequence[torch.Tensor], node: Any) -> list[int]:
         stack = self._modules.stack
@@ -141,6 +157,7 @@ class MemoryWatch:
             resident=parts_of_process(),
             notes=self._notes(),
             measured_peak_bytes=self._reader.device_peak_bytes,
+            calls=self._calls(clock, calls, layers, row_of),
         )
 
     def _edge_of_end(self, rows: int) -> None:
@@ -172,6 +189,15 @@ class MemoryWatch:
             layer=[by if node >= 0 else forward for by, node, forward in zip(by_node, lives.node, own, strict=False)],
             op=lives.op[:rows],
         )
+
+    def _calls(
+        self, clock: _Clock, calls: np.ndarray[Any, Any], layers: list[int], row_of: Callable[[int], int]
+    ) -> Calls:
+        nodes = self._calls_node
+        by_node = _layers_of_nodes(calls, layers, nodes)
+        own = [row_of(module) if module else -1 for module in self._calls_module]
+        layer = [by if node >= 0 else forward for by, node, forward in zip(by_node, nodes, own, strict=True)]
+        return Calls(self._calls_op, clock.times(self._calls_ns), layer)
 
     def _saved(self, clock: _Clock, row_of: Callable[[int], int]) -> Saved:
         log, lives = self.saved, self.lives

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from longpole.capture.allocations import of_step
 from longpole.capture.growth import Followed, find_growth
 from longpole.capture.memory import MemoryWatch
 from longpole.trace.clock import monotonic_ns
@@ -39,11 +42,17 @@ class MemoryKeeper:
             return
         found = watch.finish(layers.row_of, marks, step)
         record = self._builder.memory or MemoryRecord()
-        self._builder.memory = MemoryRecord([*record.steps, found], record.grown, record.census_ns)
+        self._builder.memory = replace(record, steps=[*record.steps, found])
         if not record.steps:
             self._builder.saved_bytes = saved_by_layer(found)
         rows = len(found.storages.bytes)
         self._followed.append(Followed(step, watch.lives, watch.first_row, rows, found.storages.layer))
+
+    def allocated(self, sizes: Sequence[tuple[int, int]], step: int, start_ns: int) -> None:
+        """The allocator's events of recorded operations, the last step of which began at `start_ns`."""
+        found = of_step(sizes, step, start_ns)
+        if found is not None:
+            self._builder.memory = replace(self._builder.memory or MemoryRecord(), allocations=found)
 
     def end(self, steps: Sequence[StepWindow]) -> None:
         """Looks for growth over these steps, once, and lets go of everything."""
@@ -52,7 +61,7 @@ class MemoryKeeper:
             start_ns = monotonic_ns()
             known = [step.first_sequence for step in steps]
             grown = find_growth(self._followed, known, steps[-1].index)
-            self._builder.memory = MemoryRecord(record.steps, grown, monotonic_ns() - start_ns)
+            self._builder.memory = replace(record, grown=grown, census_ns=monotonic_ns() - start_ns)
         self.forget()
 
     def forget(self) -> None:

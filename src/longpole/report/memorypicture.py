@@ -27,6 +27,7 @@ COLOURS = {
     "saved": "#f28e2b",
     "recomputed": "#ff9da7",
     "temporaries": "#e15759",
+    "workspace": "#9c755f",
     "other": "#9c9c9c",
 }
 MOST_GROWTH = 20

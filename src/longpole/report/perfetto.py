@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from longpole.analysis.memory_clock import StepClock
+from longpole.analysis.memory_inside import watched_step
 from longpole.analysis.memory_ledger import ledger_of
 from longpole.analysis.memory_results import HOLDERS
 from longpole.errors import LongpoleError
@@ -406,7 +407,8 @@ def _memory(part: _Part) -> Iterator[bytes]:
 def _held(part: _Part) -> Iterator[bytes]:
     """What tensors held through each watched step, as a stacked counter; times lie within the step."""
     record = part.trace.memory_record
-    for step in record.steps if record is not None else ():
+    first = watched_step(part.trace)
+    for step in [first, *record.steps[1:]] if record is not None and first is not None else ():
         ledger = ledger_of(step, StepClock(step, {}, None))
         if ledger is None:
             continue

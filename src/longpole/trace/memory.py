@@ -95,6 +95,32 @@ class Grown(msgspec.Struct):
     steps: int = 0  # different steps from which something is kept
 
 
+class Calls(msgspec.Struct):
+    """The step's calls of operations, in order. In files since 2026-11: older ones have none."""
+
+    op: list[str] = []
+    end_ns: list[int] = []
+    layer: list[int] = []
+
+
+class Inside(msgspec.Struct):
+    """What operations held inside of themselves, for a moment, with their results; before `time_ns`, when they end."""
+
+    time_ns: list[int] = []
+    bytes: list[int] = []
+    layer: list[int] = []
+    op: list[str] = []
+
+
+class Allocations(msgspec.Struct):
+    """The allocator's own events in one step whose operations were recorded: taken (positive), given back."""
+
+    step: int
+    time_ns: list[int] = []  # on the clock of the marks
+    bytes: list[int] = []
+    is_whole: bool = False  # else what was taken before the recording is given back unseen
+
+
 class StepMemory(msgspec.Struct):
     """Memory of one step."""
 
@@ -111,6 +137,8 @@ class StepMemory(msgspec.Struct):
     resident: dict[str, int] = {}  # parts of the process's memory at the end of the step
     notes: list[str] = []  # whole sentences: what could not be seen
     measured_peak_bytes: int = -1  # by the device's allocator
+    calls: Calls = msgspec.field(default_factory=Calls)
+    inside: Inside = msgspec.field(default_factory=Inside)  # not recorded: from `calls` and Allocations
 
 
 class MemoryRecord(msgspec.Struct):
@@ -119,6 +147,7 @@ class MemoryRecord(msgspec.Struct):
     steps: list[StepMemory] = []
     grown: list[Grown] = []
     census_ns: int = 0  # what looking for growth took, at the end of the window
+    allocations: Allocations | None = None
 
 
 def saved_by_layer(memory: StepMemory) -> dict[int, int]:
@@ -159,6 +188,15 @@ def check_memory(record: MemoryRecord, layers: int) -> None:
         _check_step(step, layers)
     if not 0 <= record.census_ns < FAR:
         raise ValueError("the time of the census is impossible")
+    if record.allocations is not None:
+        _check_allocations(record.allocations)
+
+
+def _check_allocations(found: Allocations) -> None:
+    _length([found.time_ns, found.bytes])
+    _within(found.time_ns, -FAR, FAR)
+    if sum(map(abs, found.bytes)) >= FAR or found.step < 0:
+        raise ValueError("allocations are impossible")
 
 
 def _check_step(step: StepMemory, layers: int) -> None:
@@ -166,6 +204,8 @@ def _check_step(step: StepMemory, layers: int) -> None:
     count = _length([getattr(storages, name) for name in STORAGE_COLUMNS])
     _length([getattr(saved, name) for name in SAVED_COLUMNS])
     _length([boundary.layer, boundary.storage])
+    _length([step.calls.op, step.calls.end_ns, step.calls.layer])
+    _length([step.inside.time_ns, step.inside.bytes, step.inside.layer, step.inside.op])
     _length([readings.time_ns, readings.resident_bytes, readings.device_bytes])
     _within(storages.bytes, 0, FAR)
     _within(storages.owner, 0, max(Owner))
@@ -173,11 +213,12 @@ def _check_step(step: StepMemory, layers: int) -> None:
     _within(saved.bytes, 0, FAR)
     for rows in (saved.storage, boundary.storage):
         _within(rows, 0, count - 1)
-    for rows in (storages.layer, saved.layer, boundary.layer):
+    for rows in (storages.layer, saved.layer, boundary.layer, step.calls.layer, step.inside.layer):
         _within(rows, -1, layers - 1)
     for times in (storages.born_ns, storages.died_ns, saved.saved_ns, saved.used_ns, saved.freed_ns, readings.time_ns):
         _within([time for time in times if time != ALIVE], -1, FAR)
-    _within([step.step, step.spent_ns, step.length_ns], 0, FAR)
+    _within([step.step, step.spent_ns, step.length_ns, *step.calls.end_ns, *step.inside.time_ns], 0, FAR)
+    _within(step.inside.bytes, 0, FAR)
     _within([step.start_ns, step.end_ns], -FAR, FAR)
     _within(
         [*readings.resident_bytes, *readings.device_bytes, step.measured_peak_bytes, *step.resident.values()], -1, FAR

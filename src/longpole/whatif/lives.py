@@ -54,6 +54,10 @@ class Lives:
         self.born: NDArray[np.int64] = np.maximum(np.array(storages.born_ns, dtype=np.int64), 0)
         died = np.array(storages.died_ns, dtype=np.int64)
         self.died: NDArray[np.int64] = np.minimum(died, self.length_ns + 1)
+        inside = memory.inside
+        ends = np.array(inside.time_ns, dtype=np.int64)
+        sizes = np.array(inside.bytes, dtype=np.int64)
+        self._inside = np.stack([ends - 1, ends, sizes], axis=1)  # born, died, bytes of what operations hold inside
         self.of_graph = self._held_by_graph_alone()
         self.savers: dict[int, set[int]] = {}  # storage -> layers that saved it, the innermost
         self._last_saved: dict[int, int] = {}  # storage -> when, the last time
@@ -151,7 +155,7 @@ class Lives:
             for storage in life.boundary:
                 died[storage] = max(int(died[storage]), self._needed_until(life, storage))
             extra += [self._spike(life, window, freed) for window in life.windows]
-        more = np.array(extra, dtype=np.int64).reshape(-1, 3)
+        more = np.concatenate([self._inside, np.array(extra, dtype=np.int64).reshape(-1, 3)])
         return _curve(
             np.concatenate([born, more[:, 0]]), np.concatenate([died, more[:, 1]]), np.concatenate([sizes, more[:, 2]])
         )
@@ -204,7 +208,12 @@ class Lives:
     @cached_property
     def base(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The step as it was: times at which bytes change, and the bytes held from each on."""
-        return _curve(self.born, self.died, self.bytes)
+        born, died, sizes = self._inside.T
+        return _curve(
+            np.concatenate([self.born, born]),
+            np.concatenate([self.died, died]),
+            np.concatenate([self.bytes, sizes]),
+        )
 
 
 def _curve(

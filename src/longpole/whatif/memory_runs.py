@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from longpole.analysis.memory_inside import watched_step
 from longpole.analysis.memory_prices import BatchPoint, Checked
 from longpole.errors import LongpoleError
 from longpole.trace.store import read_trace
@@ -37,8 +38,8 @@ class MemoryRun:
     @property
     def peak_bytes(self) -> int | None:
         """The most that tensors hold in the step whose memory was recorded; None where none was."""
-        record = self.trace.memory_record
-        return Lives(record.steps[0], self.trace.layers).peak_bytes() if record and record.steps else None
+        step = watched_step(self.trace)
+        return Lives(step, self.trace.layers).peak_bytes() if step is not None else None
 
 
 def run_for_memory(target: Sequence[str], changes: Changes, steps: int) -> MemoryRun:

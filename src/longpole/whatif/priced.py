@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from longpole.analysis.attribution import attribute, loss_share
 from longpole.analysis.hosttable import times_of
 from longpole.analysis.ledger import make_ledger, with_inner_loss
+from longpole.analysis.memory_inside import watched_step
 from longpole.analysis.segments import steps_at
 from longpole.errors import LongpoleError
 from longpole.trace import Level
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
     """Raises LongpoleError where the trace holds no step whose memory, or whose operations, were recorded."""
     name = trace.info.script or "the trace"
-    record = trace.memory_record
-    if record is None or not record.steps:
+    step = watched_step(trace)
+    if step is None:
         raise LongpoleError(
             f"{name}: no step's memory was recorded; longpole run records it where the "
             "script has no profiler, dispatch mode or compiled code of its own"
@@ -36,6 +37,6 @@ def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
         raise LongpoleError(f"{name} holds no measured step: {error}") from error
     attribution = attribute(trace)
     times = times_of(trace, attribution, with_inner_loss(ledger, loss_share(attribution)))
-    lives = Lives(record.steps[0], trace.layers)
+    lives = Lives(step, trace.layers)
     again = recompute_ms(trace, attribution, times, lives, overhead)
     return PriceList(lives, trace.layers, again, times.step_ms)
