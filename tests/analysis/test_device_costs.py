@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from longpole.analysis.device import device_study
+from longpole.analysis.device_costs import CACHES
 from longpole.importers import open_trace
+from longpole.machine import PEAKS
 from made_traces import kernel, opened, runtime, span
 from shared_paths import trace_files
 
@@ -70,6 +72,12 @@ def test_work_half_hidden_by_other_work_has_half_its_bound(tmp_path: Path) -> No
     assert op.flops == pytest.approx(FLOPS)
     assert op.bound_ms == pytest.approx(BOUND_MS / 2)
     assert op.of_ceiling == pytest.approx(BOUND_MS / 0.03)
+
+
+def test_every_accelerator_with_a_sheet_has_its_cache() -> None:
+    """A bound needs both; processors have neither in traces of devices."""
+    named = [peak.name for peak in PEAKS if peak.name.startswith(("NVIDIA", "AMD Instinct"))]
+    assert set(CACHES) == set(named)
 
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:

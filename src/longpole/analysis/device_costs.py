@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from longpole.trace import Trace
 
 MIB = 1 << 20
-# Bytes of the last level of cache, which sheets of peaks leave out: what fits there need not come from memory. From
-# the makers' architecture papers (NVIDIA V100, A100, H100 and Ada whitepapers, B200 in the CUDA tuning guide for
-# Blackwell, AMD CDNA 2 and CDNA 3 whitepapers).
+# Bytes of the last level of cache, which sheets of peaks leave out: what fits there need not come from memory.
+# V100, A100, H100: table 3 of pmc.ncbi.nlm.nih.gov/articles/PMC10448217, and NVIDIA's "Hopper Architecture In-Depth";
+# B200: 126 MB (chipsandcheese.com/p/nvidias-b200-keeping-the-cuda-juggernaut); T4, A10, A40, L4, L40S: NVIDIA's
+# whitepapers of Turing, GA102 and Ada; AMD: rocm.docs.amd.com/en/latest/reference/gpu-specs.html (L3, else L2). Of an
+# MI250X a program sees one die of two: figures of the card are twice what it has, and its bounds are loose.
 CACHES: Mapping[str, int] = {
+    "NVIDIA B300": 126 * MIB,
     "NVIDIA B200": 126 * MIB,
+    "NVIDIA GH200 144GB": 60 * MIB,
+    "NVIDIA GH200 96GB": 60 * MIB,
+    "NVIDIA H800 SXM": 50 * MIB,
     "NVIDIA H200 SXM": 50 * MIB,
     "NVIDIA H100 PCIe": 50 * MIB,
     "NVIDIA H100 NVL": 50 * MIB,
@@ -41,12 +47,17 @@ CACHES: Mapping[str, int] = {
     "NVIDIA A100 80GB PCIe": 40 * MIB,
     "NVIDIA A100 80GB SXM": 40 * MIB,
     "NVIDIA A100 40GB": 40 * MIB,
+    "NVIDIA A800 80GB": 40 * MIB,
+    "NVIDIA A40": 6 * MIB,
     "NVIDIA L40S": 96 * MIB,
     "NVIDIA L4": 48 * MIB,
     "NVIDIA A10": 6 * MIB,
     "NVIDIA T4": 4 * MIB,
     "NVIDIA V100 SXM2": 6 * MIB,
     "NVIDIA V100 PCIe": 6 * MIB,
+    "AMD Instinct MI355X": 256 * MIB,
+    "AMD Instinct MI350X": 256 * MIB,
+    "AMD Instinct MI325X": 256 * MIB,
     "AMD Instinct MI300X": 256 * MIB,
     "AMD Instinct MI250X": 16 * MIB,
     "AMD Instinct MI210": 8 * MIB,
