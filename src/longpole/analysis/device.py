@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.beside import beside
 from longpole.analysis.clock_alignment import align
+from longpole.analysis.communication import communication_times
 from longpole.analysis.critical_path import Columns, critical_path, critical_path_of_ranks
 from longpole.analysis.device_answers import answers, findings
 from longpole.analysis.device_costs import peaks_used
 from longpole.analysis.device_parts import merged
 from longpole.analysis.device_poles import headline
-from longpole.analysis.device_rank import OneRank, one_rank
+from longpole.analysis.device_rank import OneRank, attributed, measured, one_rank
 from longpole.analysis.device_steps import in_common
 from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
 from longpole.analysis.device_words import ms
@@ -23,10 +26,11 @@ from longpole.errors import LongpoleError
 from longpole.trace import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from longpole.analysis.device_rank import Marks
     from longpole.analysis.device_results import CriticalPath
+    from longpole.analysis.device_steps import Turns
     from longpole.trace import Trace
 
 MOST_RANKS = 100_000
@@ -39,11 +43,29 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
     Times are of the mean step: phases, op classes and ops each sum to it. With several ranks, parts are the mean
     over ranks. Raises LongpoleError where there is no trace or no such step.
     """
+    if len(traces) == 1:
+        return _study_of_one(traces[0], step)
     return study_of_ranks([one_rank(trace, step) for trace in traces])
+
+
+def _study_of_one(trace: Trace, step: int | None) -> Study:
+    """The same of a single rank, on two cores: what takes long and makes little is done beside the rest."""
+    half = attributed(trace, step)
+    window = _middle_step(half.turns)
+    path_and_communication = beside(
+        trace, lambda: (critical_path(trace, window, _columns(half.marks)), communication_times(trace))
+    )
+    one = measured(half, [])
+    path, communication = path_and_communication()
+    return _study([replace(one, communication=communication)], lambda _: path)
 
 
 def study_of_ranks(studied: Sequence[OneRank]) -> Study:
     """The study of the ranks of one run, of which each has been studied by itself; errors as of `device_study`."""
+    return _study(studied, _critical_path)
+
+
+def _study(studied: Sequence[OneRank], path_of: Callable[[Sequence[OneRank]], CriticalPath | None]) -> Study:
     if not studied:
         raise LongpoleError("no trace to study; give a trace file, or a folder of them")
     common = in_common([rank.turns for rank in studied])
@@ -70,6 +92,7 @@ def study_of_ranks(studied: Sequence[OneRank]) -> Study:
     )
     _add_peaks(study, told)
     study.answers = answers(study, whole, unit, _why_no_layers(ranks))
+    study.critical_path = path_of(_with_work(ranks))
     _add_communication(study, ranks)
     return study
 
@@ -82,10 +105,9 @@ def _add_peaks(study: Study, ranks: Sequence[OneRank]) -> None:
 
 
 def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
-    """Collectives of each rank, how the ranks compare where there are several, and the critical path of a step."""
+    """Collectives of each rank, and how the ranks compare where there are several."""
     traces = [rank.trace for rank in ranks]
     study.communication = [row for rank in ranks for row in rank.communication]
-    study.critical_path = _critical_path(_with_work(ranks))
     if len(traces) > 1:
         study.rank_report = study_ranks(traces, [rank.marks.host_phase.astype(np.int64) for rank in ranks])
         study.answers.append(answer_of(study.rank_report))
@@ -98,13 +120,18 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
 def _critical_path(ranks: Sequence[OneRank]) -> CriticalPath | None:
     """That of the step of middle length, on the rank whose steps take longest."""
     longest = max(range(len(ranks)), key=lambda index: ranks[index].whole.step_ms)
-    kept = sorted(ranks[longest].turns.kept, key=lambda turn: turn.ms)
-    window = kept[len(kept) // 2].window
+    window = _middle_step(ranks[longest].turns)
     columns = [_columns(rank.marks) for rank in ranks]
     if len(ranks) == 1:
         return critical_path(ranks[0].trace, window, columns[0])
     traces = [rank.trace for rank in ranks]
     return critical_path_of_ranks(traces, longest, window, align(traces), columns)
+
+
+def _middle_step(turns: Turns) -> tuple[int, int]:
+    """The window of the step of middle length."""
+    kept = sorted(turns.kept, key=lambda turn: turn.ms)
+    return kept[len(kept) // 2].window
 
 
 def _columns(found: Marks) -> Columns:

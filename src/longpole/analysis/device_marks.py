@@ -94,7 +94,11 @@ def matching(trace: Trace, pattern: re.Pattern[str], kinds: Sequence[int]) -> ND
     rows = trace.events.rows_of(*kinds)
     names = trace.events.name[rows]
     codes = [code for code in distinct(names).tolist() if pattern.search(trace.text(code))]
-    return rows[np.isin(names, codes)]
+    if not codes:
+        return rows[:0]
+    fits = np.zeros(len(trace.strings) + 1, dtype=np.bool_)  # the last one is where -1 looks
+    fits[codes] = True
+    return rows[fits[names]]
 
 
 def _of_names(trace: Trace, table: Table, names: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longpole.analysis.communication import communication_times
@@ -53,20 +52,35 @@ class OneRank:
     communication: list[CommunicationTime]
 
 
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A trace half studied: where its events belong, and its steps."""
+
+    trace: Trace
+    pieces: Pieces
+    found: Attribution
+    turns: Turns
+    marks: Marks
+
+
 def one_rank(trace: Trace, step: int | None = None, turns: Turns | None = None) -> OneRank:
     """Studies a trace; `step` (as it numbers it) narrows it to one step, `turns` are the steps where known.
 
     Raises LongpoleError where there is no such step.
     """
-    with ThreadPoolExecutor(1) as beside:
-        communication = beside.submit(communication_times, trace)  # needs nothing of what follows, and numpy shares
-        one = _without_communication(trace, step, turns)
-    return replace(one, communication=communication.result())
+    return measured(attributed(trace, step, turns), communication_times(trace))
 
 
-def _without_communication(trace: Trace, step: int | None, turns: Turns | None) -> OneRank:
+def attributed(trace: Trace, step: int | None = None, turns: Turns | None = None) -> Attributed:
+    """The first half of `one_rank`."""
     pieces, found = attribute(trace)
     turns = turns if turns is not None else turns_of(trace, found.launched, step)
+    return Attributed(trace, pieces, found, turns, _kept(found))
+
+
+def measured(half: Attributed, communication: list[CommunicationTime]) -> OneRank:
+    """The second half."""
+    trace, pieces, found, turns = half.trace, half.pieces, half.found, half.turns
     windows = [turn.window for turn in turns.kept]
     whole_window = device_window(trace)
     gaps = None
@@ -81,7 +95,7 @@ def _without_communication(trace: Trace, step: int | None, turns: Turns | None) 
         has_device=gaps is not None,
     )
     rank = _rank(trace, turns, pieces, found, gaps)
-    return OneRank(trace, turns, _kept(found), whole, rank, [])
+    return OneRank(trace, turns, half.marks, whole, rank, communication)
 
 
 def _kept(found: Attribution) -> Marks:
