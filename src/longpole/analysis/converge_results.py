@@ -57,7 +57,7 @@ class Crossing(msgspec.Struct):
     value: float  # smoothed
     resolution: int = 1  # steps from the value before: between them nothing is known
     raw_step: int | None = None  # the first unsmoothed value at or past the target
-    left_again: int = 0  # later smoothed values that are worse than the target
+    left_again: int | None = 0  # later smoothed values that are worse than the target; None: the run was stopped there
 
 
 class SeedRun(msgspec.Struct):
@@ -71,7 +71,7 @@ class SeedRun(msgspec.Struct):
     best: float | None = None  # smoothed
     best_step: int | None = None
     curve: Curve = msgspec.field(default_factory=Curve)
-    stopped: str = "script end"  # script end | max steps | budget | error
+    stopped: str = "script end"  # script end | target | max steps | budget | interrupt | error
     following_share: float | None = None  # of the step: what following the run cost
     notes: list[str] = []
 
@@ -175,6 +175,7 @@ class Convergence(msgspec.Struct):
     frozen: FrozenStudy | None = None
     noise: NoiseReport | None = None
     without_backprop: WithoutBackprop | None = None
+    interrupted: bool = False  # by the user, before all runs were done
     warnings: list[str] = []
 
     def to_json(self) -> bytes:

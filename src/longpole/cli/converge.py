@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from longpole.capture.imports import is_installed
-from longpole.capture.launch import Target, check
+from longpole.capture.launch import Outcome, Target, check, leave
 from longpole.cli.converge_sections import is_section, measure_section
 from longpole.cli.output import write_text
 from longpole.cli.run import split
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from longpole.analysis.converge_results import Convergence
     from longpole.convergence.runs import Way
     from longpole.convergence.study import Wish
+
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 class TwoScriptsCommand(click.Command):
@@ -58,6 +62,7 @@ def sides_of(target: Target | None) -> list[list[str]]:
 @click.option("--direction", type=click.Choice(["falls", "rises"]), help="Which way the metric gets better.")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="Trainings of each way.")
 @click.option("--max-steps", type=click.IntRange(2), metavar="N", help="End each training after N steps.")
+@click.option("--to-the-end", is_flag=True, help="Let a training go on when it has reached the --target.")
 @click.option("--budget", type=click.FloatRange(1), metavar="S", help="Seconds for all trainings together.")
 @click.option(
     "--init", type=click.Path(path_type=Path), metavar="FILE", help="Compare with starting from these weights."
@@ -85,8 +90,15 @@ def command(ctx: click.Context, **options: Any) -> None:
     if is_section(options):
         measure_section(sides, options, lambda found: _publish(found, sides[0], options))
         return
-    found = _study(sides, options)
+    try:
+        found = _study(sides, options)
+    except KeyboardInterrupt as error:
+        click.echo("longpole: interrupted before a training had made two steps; nothing is known", err=True)
+        leave(Outcome(INTERRUPTED, "interrupt", error))
+        raise
     _publish(found, sides[0], options)
+    if found.interrupted:
+        leave(Outcome(INTERRUPTED, "interrupt"))
 
 
 def check_sides(sides: list[list[str]], options: dict[str, Any]) -> None:
@@ -124,6 +136,7 @@ def _study(sides: list[list[str]], options: dict[str, Any]) -> Convergence:
         seeds=options["seeds"],
         max_steps=options["max_steps"],
         budget_s=options["budget"],
+        to_the_end=options["to_the_end"],
         frozen=bool(options["freeze"] or options["freeze_only"]),
         tell=lambda line: None if options["quiet"] else click.echo(f"  {line}", err=True),
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from longpole.analysis.converge_results import Convergence
 
-CURVES = ("target", "metric", "direction", "max_steps", "budget", "init", "freeze", "freeze_only")
+CURVES = ("target", "to_the_end", "metric", "direction", "max_steps", "budget", "init", "freeze", "freeze_only")
 
 
 def is_section(options: dict[str, Any]) -> bool:

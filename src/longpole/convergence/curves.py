@@ -69,8 +69,7 @@ def crossing(points: Points, target: float, direction: str, window: int) -> Cros
     sign = -1.0 if direction == RISES else 1.0
     values, goal = sign * points.values, sign * target
     smoothed = smooth(values, window)
-    good = np.less_equal(smoothed, goal)  # comparisons with NaN are false
-    places = np.flatnonzero(good & np.less_equal(_means_ahead(values, window // 2), goal))
+    places = held_places(values, goal, window)
     if not len(places):
         return None
     first = int(places[0])
@@ -83,6 +82,12 @@ def crossing(points: Points, target: float, direction: str, window: int) -> Cros
         raw_step=int(points.steps[raw[0]]) if len(raw) else None,
         left_again=int(np.sum(np.greater(smoothed[first:], goal))),
     )
+
+
+def held_places(values: NDArray[np.float64], goal: float, window: int) -> NDArray[np.int64]:
+    """Where falling values are at or below the goal and held there; see `crossing`."""
+    good = np.less_equal(smooth(values, window), goal)  # comparisons with NaN are false
+    return np.flatnonzero(good & np.less_equal(_means_ahead(values, window // 2), goal))
 
 
 def _means_ahead(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:

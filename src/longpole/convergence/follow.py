@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch.optim.optimizer import Optimizer
 
+    from longpole.convergence.reached import TargetWatch
     from longpole.trace.clock import Clock
 
 BACKWARDS_WITHOUT_OPTIMIZER = 20  # then the update is the script's own code, and backward is the rhythm
@@ -44,6 +45,7 @@ class Follower:
         max_steps: int | None = None,
         deadline_ns: int | None = None,
         returned: str | None = None,
+        watch: TargetWatch | None = None,
         clock: Clock = monotonic_ns,
     ) -> None:
         self.max_steps = max_steps
@@ -52,6 +54,7 @@ class Follower:
         self.notes: list[str] = []
         self.step_ends_ns: list[int] = []
         self.backwards = 0
+        self.watch = watch
         self._returned = returned
         self._clock = clock
         self._patches = Patches()
@@ -92,9 +95,13 @@ class Follower:
         self._patches.undo()
 
     def observed(self) -> Observed:
-        """What was followed; reads values that are still on a device."""
+        """What was followed, to the end."""
         if self._listener.left_out:
             self.notes.append("the script says more than is kept: later figures may be missing")
+        return self.so_far()
+
+    def so_far(self) -> Observed:
+        """What was followed up to now; reads values that are still on a device."""
         return Observed(
             step_ends_ns=self.step_ends_ns,
             losses=self._losses(),
@@ -197,9 +204,15 @@ class Follower:
             self.stopped = "max steps"
         elif self.deadline_ns is not None and done and self._clock() > self.deadline_ns:
             self.stopped = "budget"
+        elif self._is_at_target():
+            self.stopped = "target"
         else:
             return
         raise StopScriptError(0)
+
+    def _is_at_target(self) -> bool:
+        """Never of a script that updates by hand: whether its backward passes are steps is not known for sure."""
+        return self.watch is not None and not self._is_lone and self.watch.is_reached(self.so_far)
 
     def _losses(self) -> list[Series]:
         values = self._values.read()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from longpole.convergence.follow import Follower
+    from longpole.convergence.reached import TargetWatch
 
 
 class Following:
@@ -52,7 +53,9 @@ class Following:
         self.follower.stop()
         observed = self.follower.observed()
         observed.problem = self.problem or self._not_made(observed)
-        if outcome.how != "script end" or (outcome.exit_code and observed.stopped == "script end"):
+        if outcome.how == "interrupt":
+            observed.stopped = "interrupt"
+        elif outcome.how != "script end" or (outcome.exit_code and observed.stopped == "script end"):
             observed.stopped = "error"
         observed.following_ns = _cost(observed, self.follower)
         observed.notes += _notes()
@@ -74,7 +77,7 @@ class Following:
 
             budget = self._options.budget_s
             deadline = None if budget is None else monotonic_ns() + int(budget * 1e9)
-            follower = Follower(self._options.max_steps, deadline, self._options.returned)
+            follower = Follower(self._options.max_steps, deadline, self._options.returned, _watch(self._options))
             follower.listen()
             follower.start()
             self.follower = follower
@@ -82,6 +85,12 @@ class Following:
             self.problem = str(error)
         except Exception as error:
             self.problem = f"{type(error).__name__}: {error}"
+
+
+def _watch(options: Options) -> TargetWatch | None:
+    from longpole.convergence.reached import TargetWatch
+
+    return None if options.stop_at is None else TargetWatch(options.stop_at)
 
 
 def _notes() -> list[str]:
@@ -94,7 +103,8 @@ def _cost(observed: Observed, follower: Follower) -> float:
     from longpole.convergence.following_cost import following_ns
 
     steps = max(len(observed.step_ends_ns), 1)
-    return following_ns(follower.backwards / steps, len(observed.texts) / steps)
+    looking = 0 if follower.watch is None else follower.watch.looking_ns
+    return following_ns(follower.backwards / steps, len(observed.texts) / steps) + looking / steps
 
 
 def main(argv: list[str]) -> None:

@@ -55,14 +55,12 @@ def metrics_of(observed: Observed) -> list[Followed]:
             for step, value in _done(series.steps, series.values, observed)
         ]
         _add(found, series.name, "backward", rows, begun)
-    figures = [(figure.name, figure.source, figure.step, figure.ns, figure.value) for figure in observed.figures]
-    said = [(one.name, "printed", one.step, one.ns, one.value) for one in read_texts(observed.texts)]
-    for name, source in dict.fromkeys((name, source) for name, source, *_ in [*figures, *said]):
-        rows = [
-            (step, ns, value)
-            for other, whence, step, ns, value in [*figures, *said]
-            if (other, whence) == (name, source)
-        ]
+    said: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
+    for figure in observed.figures:
+        said.setdefault((figure.name, figure.source), []).append((figure.step, figure.ns, figure.value))
+    for one in read_texts(observed.texts):
+        said.setdefault((one.name, "printed"), []).append((one.step, one.ns, one.value))
+    for (name, source), rows in said.items():
         _add(found, name, source, rows, begun)
     return list(found.values())
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 import msgspec
 
 
+class StopAt(msgspec.Struct, frozen=True):
+    """Where a run may end early: at a target of a metric."""
+
+    target: float
+    metric: str | None = None  # None: the loss; else as asked, by its name or a part of it
+    is_whole_name: bool = False  # of `metric`: another run has shown it
+    direction: str | None = None  # falls | rises, as asked; else the metric's name has to say
+
+
 class Options(msgspec.Struct, frozen=True):
     """What the child process is told, as JSON in its first argument."""
 
@@ -12,6 +21,7 @@ class Options(msgspec.Struct, frozen=True):
     max_steps: int | None = None
     budget_s: float | None = None
     returned: str | None = None  # a function of the script, "evaluate" or "Trainer.evaluate", whose value is followed
+    stop_at: StopAt | None = None
 
 
 class Series(msgspec.Struct):
@@ -54,7 +64,7 @@ class Observed(msgspec.Struct):
     losses: list[Series] = []
     texts: list[Text] = []
     figures: list[Figure] = []
-    stopped: str = "script end"  # script end | max steps | budget | error
+    stopped: str = "script end"  # script end | target | max steps | budget | interrupt | error
     problem: str | None = None
     batch_size: int | None = None
     parameters: int | None = None

@@ -5,6 +5,7 @@ A table of words, and one rule: the name of a figure is the word before it, with
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -63,6 +64,7 @@ LONGEST_QUALIFIERS = 60
 BEFORE = re.compile(r"([A-Za-z][\w-]*)[ _]*$")
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONGEST_LINE = 4000
+LINES_REMEMBERED = 1 << 15  # a run that may end at its target is read again and again
 
 
 class Said(NamedTuple):
@@ -76,13 +78,18 @@ class Said(NamedTuple):
 
 def figures_of(line: str) -> list[tuple[str, float]]:
     """Every named figure of one line, left to right; a name that comes twice counts the first time."""
+    return list(_figures_of(line))
+
+
+@functools.lru_cache(maxsize=LINES_REMEMBERED)
+def _figures_of(line: str) -> tuple[tuple[str, float], ...]:
     found: dict[str, float] = {}
     plain = COLOURS.sub("", line)[:LONGEST_LINE]
     for match in SAYS.finditer(plain):
         name = _name(match, plain)
         if name is not None:
             found.setdefault(name, _value(match))
-    return list(found.items())
+    return tuple(found.items())
 
 
 def direction_of(name: str) -> str | None:

@@ -66,12 +66,15 @@ def seed_run(run: Followed, goal: Goal) -> SeedRun:
     observed, typical = run.observed, step_seconds(run.observed)
     ends = observed.step_ends_ns
     at = best(run.points, goal.direction, goal.window)
+    reached = None if goal.target is None else crossing(run.points, goal.target, goal.direction, goal.window)
+    if reached is not None and observed.stopped == "target":
+        reached.left_again = None
     return SeedRun(
         seed=run.seed,
         steps=len(ends),
         seconds=(ends[-1] - ends[0]) / 1e9 + (typical or 0.0),
         step_s=typical,
-        reached=None if goal.target is None else crossing(run.points, goal.target, goal.direction, goal.window),
+        reached=reached,
         best=at[0] if at else None,
         best_step=at[1] if at else None,
         curve=written(run.points, goal.window),
@@ -99,7 +102,13 @@ def _doubts(found: Sequence[SeedRun], runs: Sequence[Followed]) -> list[str]:
     shares = [run.following_share for run in found if run.following_share is not None]
     if shares and max(shares) > MOST_FOLLOWING_SHARE:
         doubts.append(f"following cost {max(shares):.1%} of so short a step; seconds are that much too long")
-    again = sum(run.reached is not None and run.reached.left_again > 0 for run in found)
+    stopped = sum(run.stopped == "target" for run in found)
+    if stopped:
+        doubts.append(
+            f"{stopped} of {len(found)} runs were stopped by longpole at the target; their best is that up to there "
+            "(--to-the-end lets them go on)"
+        )
+    again = sum(run.reached is not None and bool(run.reached.left_again) for run in found)
     if again:
         doubts.append(f"the target was left again in {again} of {len(found)} runs: it got worse after it was reached")
     return doubts

@@ -11,14 +11,17 @@ from longpole.convergence.compare import compare
 from longpole.convergence.curves import Points, window_for
 from longpole.convergence.frozen import frozen_study
 from longpole.convergence.metrics import metrics_of, pick
-from longpole.convergence.runs import Limits, Way, follow
+from longpole.convergence.observed import StopAt
+from longpole.convergence.reached import decided_after, is_of_batches
+from longpole.convergence.runs import InterruptedRunError, Limits, Way, follow
 from longpole.convergence.sides import Followed, Goal, side_of
-from longpole.convergence.target import choose, direction_for
+from longpole.convergence.target import BY_ITS_NAME, choose, direction_for
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from longpole.convergence.metrics import Followed as FollowedMetric
     from longpole.convergence.observed import Observed
     from longpole.trace.clock import Clock
 
@@ -33,6 +36,7 @@ class Wish:
     seeds: int = 5
     max_steps: int | None = None
     budget_s: float | None = None
+    to_the_end: bool = False  # else a run ends once it has reached a target that is asked for
     frozen: bool = False  # the ways are numbers of frozen layers, the first of them none
     tell: Callable[[str], None] = field(default=lambda _line: None)
     clock: Clock = time.monotonic_ns
@@ -44,6 +48,7 @@ class Gathered:
 
     runs: list[list[tuple[int, Observed]]]
     warnings: list[str] = field(default_factory=list[str])
+    interrupted: bool = False
 
 
 def converge(ways: Sequence[Way], wish: Wish) -> Convergence:
@@ -52,8 +57,36 @@ def converge(ways: Sequence[Way], wish: Wish) -> Convergence:
 
 
 def gather(ways: Sequence[Way], wish: Wish) -> Gathered:
-    """Runs seed by seed, all ways one after the other: what the machine does meanwhile falls on all alike."""
+    """Runs seed by seed, all ways one after the other: what the machine does meanwhile falls on all alike.
+
+    After Ctrl-C, what has been run by then. Raises KeyboardInterrupt where that is nothing.
+    """
     found = Gathered([[] for _ in ways])
+    try:
+        _run_all(ways, wish, found)
+    except KeyboardInterrupt as error:
+        _keep_what_is_there(found, error)
+    if any(run.stopped == "budget" for runs in found.runs for _, run in runs):
+        found.warnings.append("--budget ended a run early: it may have reached the target later")
+    return found
+
+
+def _keep_what_is_there(found: Gathered, error: KeyboardInterrupt) -> None:
+    """A run that was cut short counts only where it is the only one."""
+    found.interrupted = True
+    done = sum(len(runs) for runs in found.runs)
+    if done:
+        found.warnings.append(
+            f"interrupted: {done} finished {'run counts' if done == 1 else 'runs count'}, the one that was cut short does not"
+        )
+    elif isinstance(error, InterruptedRunError) and error.observed is not None and metrics_of(error.observed):
+        found.runs[0].append((0, error.observed))
+        found.warnings.append("interrupted in the first run: this is what it did by then")
+    else:
+        raise error
+
+
+def _run_all(ways: Sequence[Way], wish: Wish, found: Gathered) -> None:
     begun, longest = wish.clock(), 0.0
     for seed in range(wish.seeds):
         spent = (wish.clock() - begun) / 1e9
@@ -64,28 +97,44 @@ def gather(ways: Sequence[Way], wish: Wish) -> Gathered:
             break
         for index, way in enumerate(ways):
             left = None if wish.budget_s is None else max(wish.budget_s - (wish.clock() - begun) / 1e9, 1.0)
-            observed = follow(way, seed, Limits(wish.max_steps, left), _returned(wish.metric))
+            limits = Limits(wish.max_steps, left, _stop_at(found, wish))
+            observed = follow(way, seed, limits, _returned(wish.metric))
             found.runs[index].append((seed, observed))
             wish.tell(_progress(way, seed, wish.seeds, observed))
         longest = max(longest, (wish.clock() - begun) / 1e9 - spent)
-    if any(run.stopped == "budget" for runs in found.runs for _, run in runs):
-        found.warnings.append("--budget ended a run early: it may have reached the target later")
-    return found
+
+
+def _stop_at(found: Gathered, wish: Wish) -> StopAt | None:
+    """Where the next run may end. The first run shows the metric's whole name, and the others go by that."""
+    if wish.target is None or wish.to_the_end:
+        return None
+    asked = _without_call(wish.metric)
+    if not found.runs[0]:
+        return StopAt(wish.target, asked, direction=wish.direction)
+    return StopAt(wish.target, _name(found, wish), is_whole_name=True, direction=wish.direction)
+
+
+def _name(found: Gathered, wish: Wish) -> str:
+    return pick(metrics_of(found.runs[0][0][1]), _without_call(wish.metric)).name
 
 
 def conclude(ways: Sequence[Way], gathered: Gathered, wish: Wish) -> Convergence:
     """From what was observed to the result. Raises LongpoleError where the metric is not clear."""
-    name = pick(metrics_of(gathered.runs[0][0][1]), _without_call(wish.metric)).name
-    runs = [[Followed(seed, observed, _points(observed, name, way)) for seed, observed in runs]
-            for way, runs in zip(ways, gathered.runs, strict=True)]  # fmt: skip
-    points = [[run.points for run in side] for side in runs]
+    name = _name(gathered, wish)
+    begun = [(way, runs) for way, runs in zip(ways, gathered.runs, strict=True) if runs]  # an interrupt leaves some out
+    metrics = [[_followed(observed, name, way) for _, observed in runs] for way, runs in begun]
+    points = [[one.points for one in side] for side in metrics]
     metric = _metric(name, gathered, points, wish)
-    window = window_for([len(one.values) for side in points for one in side], of_batches=metric.source == "backward")
+    window = _window([one for side in metrics for one in side], metric.direction, wish.target)
     target = _target(points[:1] if wish.frozen else points, metric.direction, window, wish)
     goal = Goal(target.value if target else None, metric.direction, window)
-    sides = [side_of(way, side, goal) for way, side in zip(ways, runs, strict=True)]
+    sides = [
+        side_of(way, [Followed(seed, seen, own) for (seed, seen), own in zip(runs, side, strict=True)], goal)
+        for (way, runs), side in zip(begun, points, strict=True)
+    ]
     result = Convergence(metric=metric, target=target, smoothing=_smoothing(window), sides=sides)
-    result.warnings = gathered.warnings + ([] if target else [_hopeless(metric)])
+    result.interrupted = gathered.interrupted
+    result.warnings = gathered.warnings + ([] if target else [_hopeless(metric)]) + _never_stopped(metric, wish)
     if wish.frozen:
         result.frozen = frozen_study(sides)
     elif len(sides) == 2 and target is not None:
@@ -133,12 +182,34 @@ def _without_call(metric: str | None) -> str | None:
     return metric.removesuffix("()") if metric is not None else None
 
 
-def _points(observed: Observed, name: str, way: Way) -> Points:
+def _followed(observed: Observed, name: str, way: Way) -> FollowedMetric:
     offered = metrics_of(observed)
     for one in offered:
         if one.name == name:
-            return one.points
+            return one
     raise LongpoleError(f"{way.label}: {name} was not seen in every run; there is: {pick(offered, None).name}")
+
+
+def _window(metrics: Sequence[FollowedMetric], direction: str, target: float | None) -> int:
+    """Goes by the shortest run; with a target that is asked for, by the run that is settled first.
+
+    What a run does after it has reached the target then changes nothing, so that it may be stopped there.
+    """
+    of_batches = [is_of_batches(one) for one in metrics]
+    counts = [len(one.points.values) for one in metrics]
+    if target is not None:
+        settled = [
+            decided_after(one.points, target, direction, of_batches=each)
+            for one, each in zip(metrics, of_batches, strict=True)
+        ]
+        counts = [count if early is None else early for count, early in zip(counts, settled, strict=True)]
+    return window_for(counts, of_batches=all(of_batches))
+
+
+def _never_stopped(metric: Metric, wish: Wish) -> list[str]:
+    if wish.target is None or wish.to_the_end or wish.direction or metric.why == BY_ITS_NAME:
+        return []
+    return ["no run could be stopped at the target: the metric's name does not say which way is better (--direction)"]
 
 
 def _metric(name: str, gathered: Gathered, points: list[list[Points]], wish: Wish) -> Metric:
@@ -168,7 +239,6 @@ def _hopeless(metric: Metric) -> str:
 
 def _progress(way: Way, seed: int, seeds: int, observed: Observed) -> str:
     ends = observed.step_ends_ns
+    ended = "stopped by longpole at the target" if observed.stopped == "target" else observed.stopped
     label = f"{way.label}, " if way.label != way.script else ""
-    return (
-        f"{label}seed {seed + 1} of {seeds}: {len(ends)} steps, {(ends[-1] - ends[0]) / 1e9:.1f} s ({observed.stopped})"
-    )
+    return f"{label}seed {seed + 1} of {seeds}: {len(ends)} steps, {(ends[-1] - ends[0]) / 1e9:.1f} s ({ended})"

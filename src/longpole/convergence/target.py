@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EASED = (0.05, 0.1, 0.2, 0.3, 0.5)  # parts of the way from the beginning to the best, given back
 FIGURES = 4
+BY_ITS_NAME = "by its name"
 LEAST_SHARE = 0.5  # of the way that the first side goes: a target less far says little about that side
 
 
@@ -25,7 +26,7 @@ def direction_for(name: str, runs: Sequence[Points]) -> tuple[str, str]:
     """The direction, and how it is known: by the metric's name, or by what it did."""
     known = direction_of(name)
     if known is not None:
-        return known, "by its name"
+        return known, BY_ITS_NAME
     changes = [float(p.values[-1] - p.values[0]) for p in runs if len(p.values) > 1]
     went_up = sum(change > 0 for change in changes) * 2 > len(changes)
     return (RISES if went_up else FALLS), "since it did; its name does not say (--direction)"
