@@ -13,6 +13,7 @@ from longpole.errors import LongpoleError
 from longpole.report import survey_parallel
 from longpole.report.survey_page import page
 from longpole.report.survey_text import text
+from longpole.survey import run_one
 from longpole.survey.claims import CLAIMS
 from longpole.survey.parallel import BATCH, THREADS, asked_elsewhere, over_batch, over_threads
 from longpole.survey.rows import Measured, rows_of
@@ -112,6 +113,26 @@ def test_other_settings_are_a_quarter_of_the_batch_and_one_thread_or_every_core(
             asked_elsewhere(asked, one, setting, cores)
 
 
+def test_slow_steps_get_the_time_that_a_few_of_them_take() -> None:
+    """Steps of 2 s on two threads: at most 4 s on one, six of them 24 s; a smaller batch takes 12 s at most."""
+    asked, slow = Asked("small", 6.0), run(2000.0, threads=2)
+    assert asked_elsewhere(asked, slow, THREADS, 2).budget_s == 24.0
+    assert asked_elsewhere(asked, slow, BATCH, 2).budget_s == 12.0
+
+
+def test_a_run_that_was_too_slow_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: object) -> None:
+        raise LongpoleError(why)
+
+    monkeypatch.setattr(run_one, "rerun", fail)
+    why = "longpole: only 3 steps were seen, all of them warm-up (--warmup 3)"
+    with pytest.raises(LongpoleError, match=r"^its steps are too slow here .* 2 s a run; give a larger --budget$"):
+        run_one.run_one("mlp", Asked("small", 2.0))
+    why = "mlp: it broke"
+    with pytest.raises(LongpoleError, match=r"^mlp: it broke$"):
+        run_one.run_one("mlp", Asked("small", 2.0))
+
+
 class Elsewhere:
     """Runs that take 4 + 3 n over the batch; where `broken`, another batch fails."""
 
@@ -169,6 +190,7 @@ def test_cells_say_what_is_not_known_and_what_has_no_end() -> None:
     assert survey_parallel.limit(Estimate(3.0, 2.0, 4.0)) == "3.0x (2.0–4.0)"
     assert survey_parallel.limit(Estimate(3.0, 2.0, None)) == "over 2.0x"
     assert survey_parallel.limit(Estimate(0.6, 0.5, 0.8)) == "none"
+    assert survey_parallel.cost(Estimate(1.0, -0.5, 2.0)) == "1.00 ms (0–2.00)"
     assert survey_parallel.limit(None) == survey_parallel.limit(Estimate(-2.0)) == "–"
 
 

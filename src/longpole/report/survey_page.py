@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from longpole.report.figures import DASH, byte_size, clean, ms, number, percent
-from longpole.report.survey_parallel import gave, limit, not_known, pays_to, serial_share, span
+from longpole.report.survey_parallel import cost, gave, limit, not_known, pays_to, serial_share
 from longpole.report.survey_text import PHASES, bound_by, other_share, phase_share, with_interval
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def _parallel(row: Row) -> list[Cell]:
     gained, serial, most = (threads.gained, threads.serial_share, threads.limit) if threads else (None, None, None)
     most_threads = max(threads.threads) if threads else None
     return [
-        (span(batch.fixed_ms, ms, number), batch.fixed_ms.value) if batch else (DASH, None),
-        (span(batch.per_sample_ms, ms, number), batch.per_sample_ms.value) if batch else (DASH, None),
+        (cost(batch.fixed_ms), batch.fixed_ms.value) if batch else (DASH, None),
+        (cost(batch.per_sample_ms), batch.per_sample_ms.value) if batch else (DASH, None),
         (pays_to(row), batch.enough.value if batch and batch.enough else None),
         (str(most_threads or DASH), most_threads),
         (gave(gained), gained.value if gained else None),

@@ -42,8 +42,8 @@ def columns_of(rows: Sequence[Row]) -> list[list[Shown]]:
     """The columns in groups that belong together, less those that no row knows anything of."""
     groups: list[list[Shown]] = [
         [
-            ("fixed", lambda row: span(row.over_batch.fixed_ms, ms, number) if row.over_batch else DASH),
-            ("each sample", lambda row: span(row.over_batch.per_sample_ms, ms, number) if row.over_batch else DASH),
+            ("fixed", lambda row: cost(row.over_batch.fixed_ms) if row.over_batch else DASH),
+            ("each sample", lambda row: cost(row.over_batch.per_sample_ms) if row.over_batch else DASH),
             ("pays to", pays_to),
         ],
         [
@@ -56,6 +56,11 @@ def columns_of(rows: Sequence[Row]) -> list[list[Shown]]:
             ("least", lambda row: _whole(row.serial.chain_share) if row.serial else DASH),
         ],
     ]
+    return known_of(groups, rows)
+
+
+def known_of(groups: Sequence[Sequence[Shown]], rows: Sequence[Row]) -> list[list[Shown]]:
+    """Less the columns that are a dash in every row; the notes say why."""
     known = [[column for column in group if any(column[1](row) != DASH for row in rows)] for group in groups]
     return [group for group in known if group]
 
@@ -66,6 +71,11 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     notes = ((batch, BATCH_NOTE), (threads, THREADS_NOTE), (any(row.serial for row in rows), CHAIN_NOTE),
              (batch or threads, LINE_NOTE))  # fmt: skip
     return [note for is_said, note in notes if is_said] + not_known(rows)
+
+
+def cost(estimate: Estimate) -> str:
+    """`3.21 ms (2.90–3.50)`; a fit may say less than nothing, which no cost is."""
+    return span(estimate, lambda value: ms(max(value, 0.0)), lambda value: number(max(value, 0.0)))
 
 
 def pays_to(row: Row) -> str:

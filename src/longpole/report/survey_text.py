@@ -44,7 +44,10 @@ def screen(survey: Survey, width: int, more: Sequence[str] = ()) -> list[Line]:
     lines = wrapped(_subject(survey), width, 2, "dim", first=0)
     if measured:
         lines += [[], *_poles(measured, width)]
-        lines += [[], *_titled("Where a step goes", _step_columns(), measured, width)]
+        lines += [
+            [],
+            *_titled("Where a step goes", survey_parallel.known_of(_step_columns(), measured), measured, width),
+        ]
         parallel = survey_parallel.columns_of(measured)
         title = "How parallel it is, and how serial"
         lines += [[], *_titled(title, parallel, measured, width)] if parallel else []

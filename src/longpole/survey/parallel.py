@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 BATCH, THREADS = SETTINGS = ("batch", "threads")
 SMALLER = 4  # a smaller batch is this part of the network's: far enough for a line, and quick to run
 LEAST_BUDGET_S = 1.0
+LEAST_STEPS = 6  # to let pass and to time, however slow they are
 BUDGET_PART = 3  # such a run times whole steps alone, so it needs this part of the time that another has
 
 
@@ -30,17 +31,22 @@ def asked_elsewhere(asked: Asked, run: Figures, setting: str, cores: int | None)
 
     Raises LongpoleError, with the reason, where there is no other.
     """
-    shorter = replace(asked, budget_s=max(asked.budget_s / BUDGET_PART, LEAST_BUDGET_S))
     if setting == BATCH:
         if run.batch_size is None or run.batch_size < 2:
             raise LongpoleError("its batch cannot be made smaller")
-        return replace(shorter, batch_size=max(run.batch_size // SMALLER, 1))
+        return replace(asked, budget_s=_budget_s(asked, run.step_ms), batch_size=max(run.batch_size // SMALLER, 1))
     if run.threads is None:
         raise LongpoleError("the number of its threads is not known")
     other = 1 if run.threads > 1 else cores or 1
     if other == run.threads:
         raise LongpoleError("this machine has one core")
-    return replace(shorter, threads=other)
+    slowest_ms = run.step_ms * max(run.threads / other, 1)
+    return replace(asked, budget_s=_budget_s(asked, slowest_ms), threads=other)
+
+
+def _budget_s(asked: Asked, step_ms: float) -> float:
+    """A third of what another run has, or more where steps may take so long that this would be too few of them."""
+    return max(asked.budget_s / BUDGET_PART, LEAST_BUDGET_S, LEAST_STEPS * step_ms / 1000)
 
 
 def over_batch(runs: Sequence[Figures], others: Sequence[Figures], usual: Usual) -> OverBatch | None:

@@ -17,6 +17,7 @@ TRAINED = 1000  # steps that the script would train for: the window ends it long
 STEPS = 30  # to time, at most
 FULL_STEPS = 8  # the same at full size: few networks have short steps there
 WARMUP = 3
+TOO_FEW = "steps were seen"  # what a run says that ended before its first measured step
 START_S = 300.0  # to import torch, to make network and data, and for slow steps' opening
 
 
@@ -53,3 +54,8 @@ def run_one(network: str, asked: Asked) -> Figures:
         return figures_of(rerun(request).study)
     except ValueError as error:
         raise LongpoleError(f"{network}: {error}") from error
+    except LongpoleError as error:
+        if TOO_FEW not in str(error):
+            raise
+        took = f"{asked.budget_s:.3g} s a run"
+        raise LongpoleError(f"its steps are too slow here to be measured in {took}; give a larger --budget") from error
