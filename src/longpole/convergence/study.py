@@ -76,9 +76,8 @@ def _keep_what_is_there(found: Gathered, error: KeyboardInterrupt) -> None:
     found.interrupted = True
     done = sum(len(runs) for runs in found.runs)
     if done:
-        found.warnings.append(
-            f"interrupted: {done} finished {'run counts' if done == 1 else 'runs count'}, the one that was cut short does not"
-        )
+        counted = "1 finished run counts" if done == 1 else f"{done} finished runs count"
+        found.warnings.append(f"interrupted: {counted}, the one that was cut short does not")
     elif isinstance(error, InterruptedRunError) and error.observed is not None and metrics_of(error.observed):
         found.runs[0].append((0, error.observed))
         found.warnings.append("interrupted in the first run: this is what it did by then")
