@@ -164,3 +164,58 @@ def test_without_a_backward_pass_none_of_its_components_takes_the_time(tmp_path:
     study = device_study([opened(tmp_path, product(0, 1), **A100)])
     answer = next(a for a in study.answers if a.question == "Is it a component of the backward pass?")
     assert (answer.answer, answer.sentence) == ("no", "nothing was differentiated in this recording.")
+
+
+X, W, Y = [32, 64, 56, 56], [128, 64, 3, 3], [32, 128, 28, 28]
+ONE = 2 * 32 * 28 * 28 * 128 * 64 * 3 * 3
+
+
+def old_training(*sizes: list[int]) -> list[dict[str, Any]]:
+    """torch 1.8: no values; a convolution, then backward passes of it whose outputs have these sizes."""
+    none: list[Any] = [[]] * 6
+    found = [
+        span("cpu_op", "aten::cudnn_convolution", 0, 50, Input_Dims=[X, W, *none]),
+        runtime("cudaLaunchKernel", 2, 1, 1),
+        kernel("sm80_xmma_fprop", 100, 100, correlation=1),
+    ]
+    for place, size in enumerate(sizes):
+        at, number = 300.0 * (place + 1), 10 * (place + 1)
+        found += [
+            span("cpu_op", "aten::cudnn_convolution_backward", at, 90, Input_Dims=[X, size, W, *none]),
+            span("cpu_op", "aten::cudnn_convolution_backward_input", at + 1, 30, Input_Dims=[[], size, W, *none]),
+            runtime("cudaLaunchKernel", at + 2, 1, number),
+            kernel("dgrad_engine", at + 50, 50, correlation=number),
+            span("cpu_op", "aten::cudnn_convolution_backward_weight", at + 40, 30, Input_Dims=[[], size, X, *none]),
+            runtime("cudaLaunchKernel", at + 42, 1, number + 1),
+            kernel("wgrad_alg0_engine", at + 110, 70, correlation=number + 1),
+        ]
+    return found
+
+
+def test_a_backward_pass_tells_what_a_convolution_without_strides_made(tmp_path: Path) -> None:
+    study = device_study([opened(tmp_path, old_training(Y), **A100)])
+    flops = {op.op: op.flops for op in study.ops if op.op.startswith("aten::")}
+    assert flops == {
+        "aten::cudnn_convolution": ONE,
+        "aten::cudnn_convolution_backward_input": ONE,
+        "aten::cudnn_convolution_backward_weight": ONE,
+    }
+    forward = op_of(study, "aten::cudnn_convolution")
+    assert forward.bytes == 4 * (32 * 64 * 56 * 56 + 128 * 64 * 9 + 32 * 128 * 28 * 28)
+
+
+def test_two_backward_passes_that_disagree_tell_nothing_of_forward(tmp_path: Path) -> None:
+    """Strides of 1 and 2 over the same input: which of them forward was is not known, each gradient is its own."""
+    study = device_study([opened(tmp_path, old_training(Y, [32, 128, 56, 56]), **A100)])
+    assert op_of(study, "aten::cudnn_convolution").flops is None
+    weight = [op.flops for op in study.ops if op.op == "aten::cudnn_convolution_backward_weight"]
+    assert sorted(flops for flops in weight if flops is not None) == [ONE, 4 * ONE]
+
+
+@needs_traces
+def test_forward_of_a_recorded_resnet_50_has_the_flops_of_its_paper() -> None:
+    """4.1e9 multiply-adds an image of 224 x 224 (He et al. 2015, arXiv:1512.03385, has 3.8e9 with other strides)."""
+    path = next(path for path in trace_files() if "resnet50_num_workers_4" in path.name)
+    study = device_study([open_trace(path)])
+    forward = sum(op.flops or 0.0 for op in study.ops if op.role == "forward" and op.op.startswith("aten::cudnn_conv"))
+    assert forward / 2 / 32 == pytest.approx(4.087e9, rel=0.01)

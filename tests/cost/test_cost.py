@@ -103,7 +103,8 @@ def test_both_gradients_of_a_convolution_and_each() -> None:
     assert flops_and_bytes(both) == (2 * one, 2 * 4 * (72 + 150 + 108))
     assert flops_and_bytes(first_layer) == (one, 4 * (72 + 150 + 108))
     assert unknown is not None
-    assert (unknown.flops, unknown.must_compute) == (2 * one, one)
+    # A stride of 3 and a padding of 2 make 3 of 5 as well: 1 + 3 + 1 of 9 taps meet the input, on each axis.
+    assert (unknown.flops, unknown.must_compute) == (2 * one, 2 * 2 * (5 * 5) * (4 * 3))
     as_text = ["", "", "", "[4]", "[1, 1]", "[0, 0]", "[1, 1]", "False", "[0, 0]", "1", "[False, True, True]"]
     assert cost_of(name, shapes, concrete=as_text) == first_layer
     for role in (Role.INPUT_GRAD, Role.WEIGHT_GRAD):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.device_outputs import call_around, made_by, output_of
 from longpole.analysis.tree import inherit
 from longpole.cost import cost_of
 from longpole.cost.op_classes import classify_op
@@ -80,8 +81,9 @@ def work_costs(trace: Trace) -> WorkCosts | None:
     rows = rows[(events.launch[rows] >= 0) & (events.duration_ns[rows] > 0)]
     if not len(rows) or not np.any(events.shapes >= 0):
         return None
-    calls, call_of = _calls(trace)
-    figures = _figures(trace, calls, _ceilings(trace.info.device))
+    around = call_around(trace)
+    calls, call_of = _calls(trace, around)
+    figures = _figures(trace, calls, around, _ceilings(trace.info.device))
     own = np.where(call_of >= 0, np.arange(len(events), dtype=np.int64), -1)
     costed = np.isfinite(figures[0]) | np.isfinite(figures[1])
     own[~costed[np.maximum(call_of, 0)]] = -1
@@ -109,19 +111,20 @@ def peaks_used(device: str | None) -> str | None:
     )
 
 
-def _calls(trace: Trace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _calls(trace: Trace, around: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """An op for each distinct call (name, shapes, types, values), and which of them each row is; -1 for none."""
     events = trace.events
     ops = events.rows_of(Kind.OP).astype(np.int64)
     ops = ops[events.shapes[ops] >= 0]
     key = np.zeros(len(ops), dtype=np.int64)
-    for column in (events.name, events.shapes, events.dtypes, events.concrete):
+    shapes_around = np.where(around >= 0, events.shapes[np.maximum(around, 0)], -1)
+    for column in (events.name, events.shapes, events.dtypes, events.concrete, shapes_around):
         values = key * (len(trace.strings) + 1) + column[ops] + 1
         _, first, key = np.unique(values, return_index=True, return_inverse=True)
         key = key.reshape(-1)
     of = np.full(len(events), -1, dtype=np.int64)
     of[ops] = key
-    return ops[first], of  # pyright: ignore[reportPossiblyUnboundVariable] # there are four columns
+    return ops[first], of  # pyright: ignore[reportPossiblyUnboundVariable] # there are columns
 
 
 def _outermost(trace: Trace, own: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -137,11 +140,14 @@ def _outermost(trace: Trace, own: NDArray[np.int64]) -> NDArray[np.int64]:
         found = np.where(above >= 0, above, found)
 
 
-def _figures(trace: Trace, calls: NDArray[np.int64], ceilings: Ceilings | None) -> NDArray[np.float64]:
+def _figures(
+    trace: Trace, calls: NDArray[np.int64], around: NDArray[np.int64], ceilings: Ceilings | None
+) -> NDArray[np.float64]:
     """FLOPs, bytes and bound in ms of each call, one column a call; NaN where not known."""
     found = np.full((3, max(len(calls), 1)), np.nan)
+    made = made_by(trace)
     for index, op in enumerate(calls.tolist()):
-        cost = _cost_at(trace, op)
+        cost = _cost_at(trace, op, output_of(trace, op, made, int(around[op])))
         if cost is None:
             continue
         dtype = _first_type(trace.text(int(trace.events.dtypes[op])))
@@ -152,17 +158,17 @@ def _figures(trace: Trace, calls: NDArray[np.int64], ceilings: Ceilings | None) 
     return found
 
 
-def _cost_at(trace: Trace, row: int) -> Cost | None:
+def _cost_at(trace: Trace, row: int, output: tuple[int, ...] | None) -> Cost | None:
     events = trace.events
     texts = [trace.text(int(column[row])) for column in (events.shapes, events.dtypes, events.concrete)]
-    return _cost(trace.name_of(row), *texts)
+    return _cost(trace.name_of(row), *texts, output)
 
 
 @lru_cache(maxsize=65536)
-def _cost(name: str, shapes: str, dtypes: str, concrete: str) -> Cost | None:
+def _cost(name: str, shapes: str, dtypes: str, concrete: str, output: tuple[int, ...] | None) -> Cost | None:
     if not name.startswith("aten::"):  # formulas know the framework's own ops; a fused op's shapes say little
         return None
-    return cost_of(name, _list(shapes), dtypes=_types(dtypes), concrete=_list(concrete))
+    return cost_of(name, _list(shapes), dtypes=_types(dtypes), concrete=_list(concrete), output=output)
 
 
 def _list(text: str) -> list[object]:

@@ -41,16 +41,17 @@ def cost_of(
     *,
     dtypes: Sequence[str] = (),
     concrete: Sequence[Any] = (),
+    output: tuple[int, ...] | None = None,
     role: Role | None = None,
 ) -> Cost | None:
     """FLOPs and bytes of one call of an operator; None where no formula knows it or shapes do not fit.
 
     `shapes` as Kineto's "Input Dims": a list of dims for each input, [] for numbers; lists of dims for lists of
     tensors. `dtypes` ("Input type") gives bytes an element, else four are taken. `concrete` ("Concrete Inputs",
-    or values) gives strides, paddings and flags; formulas that need them are unknown without. `role` asks for
-    one gradient of an operator that makes both.
+    or values) gives strides, paddings and flags; formulas that need them are unknown without, but for convolutions
+    the shape of whose `output` is known. `role` asks for one gradient of an operator that makes both.
     """
-    call = Call(name, shapes, dtypes, concrete)
+    call = Call(name, shapes, dtypes, concrete, output)
     if name in _SPLIT and role is not None:
         return _SPLIT[name](call, role)
     formula = _FORMULAS.get(name)

@@ -4,6 +4,8 @@ With input x[N, C, *in], weight w[K, C/groups, *kernel] and output y[N, K, *out]
 the whole weight once: forward, input gradient and weight gradient are each 2 * N * prod(out) * w elements. A
 transposed convolution (w[C, K/groups, *kernel]) is the input gradient of one whose output is its input, so
 prod(in) stands in place of prod(out). Taps that fall on padding need no work: `least_flops` leaves them out.
+Where strides and paddings were not recorded, but the shape of the output is known, the fewest taps of all strides and
+paddings that make such an output count, without dilation.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # Traces of strangers may claim any size: what would take long to count counts as nothing that must be done.
 _LARGEST_KERNEL = 4096
 _MOST_PLACES = 200_000
+_MOST_GUESSED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Geometry:
     def least_flops(self) -> float | None:
         """Of the taps that meet the input; None where stride or padding is not known."""
         if self.stride is None or self.padding is None or self.dilation is None:
-            return None
+            return self._fewest_flops
         small, large = (self.x, self.y) if self.transposed else (self.y, self.x)
         taps = 1
         for axis, kernel in enumerate(self.weight[2:]):
@@ -55,6 +58,28 @@ class Geometry:
                 small[2 + axis], large[2 + axis], kernel, self.stride[axis], self.padding[axis], self.dilation[axis]
             )
         return 2.0 * self.x[0] * taps * self.weight[0] * self.weight[1]
+
+    @property
+    def _fewest_flops(self) -> float | None:
+        """The same where stride and padding are not known; None where none fit."""
+        small, large = (self.x, self.y) if self.transposed else (self.y, self.x)
+        axes = zip(small[2:], large[2:], self.weight[2:], strict=True)
+        taps = [_fewest_taps(positions, size, kernel) for positions, size, kernel in axes]
+        known = [count for count in taps if count is not None]
+        return 2.0 * self.x[0] * prod(known) * prod(self.weight[:2]) if len(known) == len(taps) else None
+
+
+@lru_cache(maxsize=4096)
+def _fewest_taps(positions: int, size: int, kernel: int) -> int | None:
+    """`_taps` of the stride and padding, of those that make `positions` of `size`, that has the fewest."""
+    if not 0 < positions <= _LARGEST_KERNEL or not 0 < kernel <= _MOST_GUESSED:
+        return 0
+    found: list[int] = []
+    for padding in range(kernel):
+        room = size + 2 * padding - kernel
+        strides = range(room // positions + 1, room // max(positions - 1, 1) + 1) if positions > 1 else (room + 1,)
+        found += [_taps(positions, size, kernel, stride, padding, 1) for stride in strides if room >= 0 and stride > 0]
+    return min(found, default=None)
 
 
 def _taps(positions: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -122,7 +147,7 @@ def _geometry(call: Call, where: _Where) -> Geometry | None:
     stride, padding = call.numbers(where.stride, dims), call.numbers(where.padding, dims)
     dilation = call.numbers(where.dilation, dims) if where.dilation >= 0 else (1,) * dims
     if stride is None or padding is None or dilation is None or not _possible(stride, padding, dilation):
-        return None
+        return _of_output(x, weight, call.output)
     transposed = where.transposed if isinstance(where.transposed, bool) else call.value(where.transposed)
     if not transposed:
         spatial = tuple(map(output_size, x[2:], weight[2:], stride, padding, dilation))
@@ -135,6 +160,14 @@ def _geometry(call: Call, where: _Where) -> Geometry | None:
     if min(spatial) < 0 or groups < 1:
         return None
     return Geometry(x, weight, (x[0], weight[1] * groups, *spatial), stride, padding, dilation, transposed=True)
+
+
+def _of_output(x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...] | None) -> Geometry | None:
+    """What is known where only shapes are; None where they are no forward convolution's."""
+    if y is None or len(y) != len(x) or y[0] != x[0] or y[1] != weight[0]:
+        return None
+    found = Geometry(x, weight, y, None, None, None)
+    return None if found.least_flops is None else found
 
 
 def _possible(stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
@@ -170,8 +203,8 @@ def backward(call: Call, role: Role | None = None) -> Cost | None:
 
 def _one_gradient(call: Call) -> Cost | None:
     """Older operators that make one gradient: (size, dy[N, K, *out], weight or x, ...); `size` is no tensor."""
-    dy, other, size = call.shape(1), call.shape(2), call.value(0)
-    if dy is None or other is None or not isinstance(size, list) or len(dy) < 3:
+    dy, other, size = call.shape(1), call.shape(2), call.value(0) or call.output
+    if dy is None or other is None or not isinstance(size, (list, tuple)) or len(dy) < 3:
         return None
     weight = size if "weight" in call.name else other
     moved = call.bytes_of(1) + call.bytes_of(2) + prod(size) * call.bytes_each(1)
@@ -209,11 +242,16 @@ FORMULAS: Mapping[str, Callable[[Call], Cost | None]] = {
         (
             "aten::cudnn_convolution_backward_input",
             "aten::cudnn_convolution_backward_weight",
+            "aten::miopen_convolution_backward_input",
+            "aten::miopen_convolution_backward_weight",
             "aten::mkldnn_convolution_backward_input",
             "aten::mkldnn_convolution_backward_weights",
         ),
         _one_gradient,
     ),
 }
+
+FORWARD_OPS = frozenset(_FORWARD)
+ONE_GRADIENT_OPS = frozenset(name for name, formula in FORMULAS.items() if formula is _one_gradient)
 
 BY_ROLE: Mapping[str, Callable[[Call, Role | None], Cost | None]] = {"aten::convolution_backward": backward}

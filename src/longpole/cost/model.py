@@ -69,6 +69,7 @@ class Call:
     shapes: Sequence[Any]
     dtypes: Sequence[str] = ()
     concrete: Sequence[Any] = ()
+    output: tuple[int, ...] | None = None  # shape of what it made, where that is known from elsewhere
 
     def shape(self, index: int) -> tuple[int, ...] | None:
         """Dims of a tensor input; () for a number or a tensor of no dims; None where there is none or a list."""
