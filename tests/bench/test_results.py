@@ -183,9 +183,10 @@ def test_the_operations_of_ones_own_network(cache: Path) -> None:
     assert result.exit_code == 0
     rows = json.loads(result.stdout)["rows"]
     assert len(rows) == 8
-    assert "needs more than shapes" in rows[0]["skipped"]
+    assert "has no shapes" in rows[0]["skipped"]
     assert rows[1]["flops"] == 2 * 4 * 3 * 5
     assert rows[1]["note"] == "in place 0.5 ms a call, 4 calls a step"
+    assert (rows[1]["in_place_ms"], rows[1]["calls"]) == (0.5, 4)
     assert [row["correct"] for row in rows[1:5]] == [True] * 4, rows[1:5]
     assert all(row["skipped"] for row in rows[5:])
 

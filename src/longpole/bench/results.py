@@ -51,6 +51,8 @@ class Row(msgspec.Struct, kw_only=True):
     correct: bool | None = None
     skipped: str | None = None
     note: str = ""
+    in_place_ms: float | None = None  # a call, in the study that the operation is from
+    calls: float | None = None  # a step of that study
 
     def key(self) -> tuple[str, str, int, str, str, str]:
         """What it is, apart from how long it took."""

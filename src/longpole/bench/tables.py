@@ -29,7 +29,7 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
             within = f"by {number(row.error)}, allowed {number(row.tolerance)}"
             yield f"  {name:<52}{row.direction:<22}{verdict} {within}{' !' if row.correct is False else ''}"
         else:
-            yield from _timed(row, name)
+            yield _timed(row, name)
 
 
 def _folded(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
@@ -42,7 +42,7 @@ def _folded(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
             yield from ((row, 1) for row in alike)
 
 
-def _timed(row: Row, name: str) -> Iterator[str]:
+def _timed(row: Row, name: str) -> str:
     mark = "!" if row.correct is False else "" if row.settled or row.settled is None else "~"
     interval = f"{number(row.low_ms)} to {number(row.high_ms)}"
     share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms and row.median_ms else ""
@@ -50,12 +50,48 @@ def _timed(row: Row, name: str) -> Iterator[str]:
     bandwidth = number(row.bus_gb_per_s if on_bus else row.gb_per_s)
     rate = number(row.tflops * 1e3 if row.tflops else None)
     cold = " cold" if row.cache == "cold" else ""
-    yield (
+    return (
         f"  {name:<52}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
         f"{rate:>9}{bandwidth:>8}  {'on the bus' if on_bus else share}"
     )
-    if row.suite == "mine":
-        yield f"  {'':<52}{row.note}"
+
+
+def mine_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """One's own operations: alone beside in place, a call each, and what both come to in a step."""
+    yield (
+        f"  {'operation':<58}{'calls a step':>13}{'in place ms':>13}{'alone ms':>11}  "
+        f"{'95 % interval':<20}{'in place / alone':>16}  alone, of bound"
+    )
+    skipped: dict[str, list[str]] = {}
+    for row in rows:
+        if row.median_ms is None:
+            reason = (row.skipped or "").removeprefix(f"{row.op} ")
+            skipped.setdefault(reason, []).append(row.op)
+            continue
+        mark = "!" if row.correct is False else "" if row.settled else "~"
+        ratio = f"{row.in_place_ms / row.median_ms:.2f}" if row.in_place_ms else ""
+        share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms else ""
+        calls = "" if row.calls is None else f"{row.calls:g}"
+        yield (
+            f"  {f'{row.op} {row.label}'[:57]:<58}{calls:>13}{number(row.in_place_ms):>13}{number(row.median_ms):>10}"
+            f"{mark:<1}  {f'{number(row.low_ms)} to {number(row.high_ms)}':<20}{ratio:>16}  {share}"
+        )
+    for reason, names in skipped.items():
+        yield f"  not run alone: {', '.join(dict.fromkeys(names))}: {reason}"
+    yield from _in_a_step(rows)
+
+
+def _in_a_step(rows: Sequence[Row]) -> Iterator[str]:
+    known = [(row.calls, row.in_place_ms, row.median_ms) for row in rows]
+    total = sum(calls * place for calls, place, _ in known if calls and place is not None)
+    both = [(calls * place, calls * alone) for calls, place, alone in known
+            if calls and place is not None and alone is not None]  # fmt: skip
+    if both and total:
+        place, alone = (sum(each) for each in zip(*both, strict=True))
+        yield (
+            f"  In a step, {len(both)} of {len(rows)} operations, {place / total:.0%} of the time of all: "
+            f"{number(place)} ms in place, {number(alone)} ms alone."
+        )
 
 
 def number(value: float | None) -> str:
@@ -116,6 +152,8 @@ def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> 
     """A page that stands alone: conditions, every row, and published devices with bars. Everything is escaped."""
     shown = ("op", "label", "direction", "dtype", "cache", "median_ms", "low_ms", "high_ms", "tflops", "gb_per_s",
              "bus_gb_per_s", "bound_ms", "error", "correct", "skipped", "note")  # fmt: skip
+    if any(row.in_place_ms is not None for row in results.rows):
+        shown = (*shown, "in_place_ms", "calls")
     head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in shown)
     body = "".join(f"<tr>{''.join(_cell(getattr(row, name)) for name in shown)}</tr>" for row in results.rows)
     facts = "".join(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in results.conditions.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -18,6 +19,7 @@ from longpole.errors import LongpoleError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from longpole.bench.mine import StudyOp
     from longpole.bench.results import Results, Row
     from longpole.bench.suites import Size
 
@@ -126,7 +128,11 @@ def command(ctx: click.Context, **options: Any) -> None:
         options.update(quiet=True, json_path=None, csv_path=None, html_path=None, markdown_path=None)
     wanted = _wanted(options)
     if suite is not None and suite.startswith("mine="):
-        results = _run_mine(Path(suite[5:]), wanted)
+        chosen = _mine(Path(suite[5:]), options["ops"])
+        if options["list_only"]:
+            _list_mine(suite, chosen, options["json_path"])
+            return
+        results = _run_mine(chosen, wanted)
     else:
         sizes = _sizes(suite, operation, ctx.args, options["ops"])
         if options["list_only"]:
@@ -296,22 +302,56 @@ def _progress(quiet: bool) -> Any:
     return bar()
 
 
-def _run_mine(path: Path, wanted: Wanted) -> Results:
+def _mine(path: Path, names: Sequence[str]) -> list[StudyOp]:
+    """The operations of a study; of those only the ones named, with `aten::` or without."""
+    try:
+        from longpole.bench.mine import read_ops
+    except ImportError as error:
+        raise LongpoleError(f"running operations needs torch ({error}); pip install torch") from error
+    found = read_ops(path)
+    known = {op.op for op in found}
+    wanted = {name if name in known else f"aten::{name}" for name in names}
+    if wanted - known:
+        slip = sorted(wanted - known)[0].removeprefix("aten::")
+        raise LongpoleError(f"{path} has no operation {slip!r}; --list names those it has")
+    return [op for op in found if not names or op.op in wanted]
+
+
+def _list_mine(suite: str, ops: list[StudyOp], json_path: str | None) -> None:
+    from longpole.bench.mine import together
+
+    merged = together(ops)
+    if json_path is None:
+        lines = [f"{op.op} {op.shapes or ''}  {op.ms or 0:.4g} ms a step" for op in merged]
+        click.echo("\n".join([*lines, f"{suite}: {len(merged)} operations"]))
+        return
+    import msgspec
+
+    document = {"suite": suite, "counts": dict(Counter(op.op for op in merged)), "sizes": merged}
+    _write(json_path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+
+
+def _run_mine(ops: list[StudyOp], wanted: Wanted) -> Results:
     _prepare(wanted)
     from longpole.bench.conditions import conditions, torch_threads
-    from longpole.bench.mine import read_ops, run_mine
+    from longpole.bench.mine import run_mine, together
     from longpole.bench.results import Results
     from longpole.bench.timing import Protocol
     from longpole.machine import load_ceilings
 
-    rows = run_mine(read_ops(path), Protocol(wanted.each_s), load_ceilings(threads=torch_threads()))
-    return Results(conditions("cpu"), list(rows))
+    if wanted.device != "cpu" or wanted.dtype != "fp32":
+        raise LongpoleError("operations of a study run on the CPU in fp32; leave --device and --dtype out")
+    rows = list(run_mine(ops, Protocol(wanted.each_s), load_ceilings(threads=torch_threads()), wanted.budget_s))
+    left = len(together(ops)) - len(rows)
+    if left and not wanted.quiet:
+        click.echo(f"longpole: the budget ended with {left} operations to go, those that take least", err=True)
+    return Results(conditions("cpu"), rows)
 
 
 def _publish(results: Results, options: dict[str, Any]) -> None:
     from longpole.bench.published import beside
     from longpole.bench.results import to_csv, to_json
-    from longpole.bench.tables import beside_lines, lines, markdown, page
+    from longpole.bench.tables import beside_lines, lines, markdown, mine_lines, page
 
     pairs = beside(results.rows, options["against"])
     if options["json_path"]:
@@ -323,7 +363,9 @@ def _publish(results: Results, options: dict[str, Any]) -> None:
     if options["markdown_path"]:
         _write(options["markdown_path"], "\n".join(markdown(results.rows)) + "\n")
     if not options["quiet"]:
-        click.echo("\n".join([*lines(results.rows), *beside_lines(pairs)]), err=True)
+        own = any(row.suite == "mine" for row in results.rows)
+        table = mine_lines(results.rows) if own else lines(results.rows)
+        click.echo("\n".join([*table, *beside_lines(pairs)]), err=True)
 
 
 def _write(path: str, text: str) -> None:
