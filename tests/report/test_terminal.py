@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from longpole.analysis.study import PhaseTime, Spread, Step, Study
+from longpole.analysis.study import OpClassTime, PhaseTime, Spread, Step, Study
 from longpole.report import layertree, summary
 from longpole.report.figures import byte_size, count, number
 from longpole.report.lines import bar, fit, plain, wrap
@@ -225,3 +225,16 @@ def test_figures(value, decimals, text):
 def test_bytes(value, text):
     assert byte_size(value) == text
     assert count(10_800_000) == "10.8 M"
+
+
+def test_shares_of_the_flops_are_told_only_where_products_are_known() -> None:
+    classes = [
+        OpClassTime(op_class="matmul", ms=6.0, share=0.6, flops=None),
+        OpClassTime(op_class="data_movement", ms=4.0, share=0.4, flops=100.0),
+    ]
+    study = Study(op_classes=classes)
+    assert summary.whole_flops(study) == 0
+    classes[0].flops = 900.0
+    assert summary.whole_flops(study) == 1000
+    classes.append(OpClassTime(op_class="attention", ms=0.5, share=0.05, flops=None))
+    assert summary.whole_flops(study) == 1000

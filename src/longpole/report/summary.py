@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from longpole.analysis.study import Answer, Gap, PhaseTime, Rank, Study
 
 UNEVEN = 0.05  # mean and median further apart than this are both worth saying
+MULTIPLYING = ("matmul", "convolution", "attention", "recurrent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,14 @@ def whole_ms(study: Study) -> float | None:
             return value
     sums = [phase.ms for phase in study.phases if known(phase.ms)]
     return sum(sums) if sums else None
+
+
+def whole_flops(study: Study) -> float:
+    """FLOPs of the step; 0 where those of most multiplying are not known: shares of the rest would mislead."""
+    heavy = [c for c in study.op_classes if c.op_class in MULTIPLYING and known(c.ms)]
+    if sum(c.ms for c in heavy if c.flops is None) > sum(c.ms for c in heavy if c.flops is not None):
+        return 0.0
+    return sum(c.flops for c in study.op_classes if c.flops is not None and known(c.flops))
 
 
 def step_items(study: Study) -> list[str]:

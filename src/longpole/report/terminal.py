@@ -201,7 +201,7 @@ def _op_classes(study: Study, width: int, top: int) -> list[Line]:
     if not classes:
         return []
     places = decimals_for(summary.whole_ms(study)) + 1
-    flops = sum(c.flops for c in classes if c.flops is not None and known(c.flops))
+    flops = summary.whole_flops(study)
     ranked = sorted(classes, key=lambda c: -c.ms if known(c.ms) else 0.0)
     rows = [
         [
