@@ -37,6 +37,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> None:
     for name, path in (("json", json_path), ("html", options["html"]), ("perfetto", options["perfetto"])):
         if path is not None:
             check_writable(path, f"--{name}")
+    _prepare(paths)
     opened = open_paths(paths, options["step"])
     if not options["quiet"]:
         show(opened.study, layers=options["layers"], top=options["top"], ranks=options["ranks"])
@@ -45,6 +46,15 @@ def command(paths: tuple[Path, ...], **options: Any) -> None:
     if json_path is not None:
         opened.study.save(json_path)
     _write_files(opened, options)
+
+
+def _prepare(paths: tuple[Path, ...]) -> None:
+    """For a large file: what has to be done before numpy is imported and columns are made."""
+    from longpole.importers.kept_memory import keep_freed_memory
+    from longpole.importers.workers import start_ahead
+
+    start_ahead(paths)
+    keep_freed_memory()
 
 
 def _write_files(opened: Opened, options: dict[str, Any]) -> None:

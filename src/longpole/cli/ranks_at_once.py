@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import msgspec
 
 from longpole.errors import LongpoleError
+from longpole.importers.kept_memory import keep_freed_memory
 from longpole.importers.parallel import ask_about_all
 from longpole.importers.shipping import read_trace, write_trace
 from longpole.importers.workers import Reply, Task, can_start, cores
@@ -66,6 +67,7 @@ def _answer(task: Task) -> Reply:
 
 def work() -> None:
     """Answers each task of standard input with a line on standard output."""
+    keep_freed_memory()
     for line in sys.stdin.buffer:
         reply = _answer(msgspec.json.decode(line, type=Task))
         sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")

@@ -26,7 +26,7 @@ from longpole.importers.kineto_trace import trace_of
 from longpole.importers.part import join, part_of
 from longpole.importers.shipping import read_part
 from longpole.importers.source import Source
-from longpole.importers.workers import Task, WorkerLostError, ask, worker
+from longpole.importers.workers import LARGE_BYTES, MOST_WORKERS, Task, WorkerLostError, ask, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from longpole.importers.part import Part
     from longpole.trace import Trace
 
-LARGE_BYTES = 64 << 20  # from here on a second process is worth its start, 0.2 s
 STRETCH_BYTES = 12 << 20
 LOOK_BYTES = 1 << 20  # how far from where a cut is wanted a border is looked for
-MOST_WORKERS = 8  # more gain little: putting the parts together is for one
 
 
 def read_large(path: Path, workers: int) -> Trace | None:

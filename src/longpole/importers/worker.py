@@ -10,6 +10,7 @@ import msgspec
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace
 from longpole.importers.json_events import UnprovenError
+from longpole.importers.kept_memory import keep_freed_memory
 from longpole.importers.shipping import write_part, write_trace
 from longpole.importers.stretches import read_stretch
 from longpole.importers.workers import Reply, Task
@@ -17,6 +18,7 @@ from longpole.importers.workers import Reply, Task
 
 def work() -> None:
     """Answers each task of standard input with a line on standard output."""
+    keep_freed_memory()
     for line in sys.stdin.buffer:
         reply = _answer(msgspec.json.decode(line, type=Task))
         sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
