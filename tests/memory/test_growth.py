@@ -117,6 +117,98 @@ def test_a_sum_that_drags_every_graph_along() -> None:
     assert found.steps > 3
 
 
+class Caching(nn.Module):
+    """Keeps all that it ever made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 16)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(x)
+        self.seen.append(y)
+        return y
+
+
+class Remembering(nn.Module):
+    """A state that goes from step to step with its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(8, 16)
+        self.memory = torch.zeros(64, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.cell(x, self.memory.detach())
+        self.memory = self.cell(x, self.memory)
+        return y
+
+
+def trained(model: nn.Module) -> Callable[[], None]:
+    def train() -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(TURNS):
+            optimizer.zero_grad()
+            model(torch.randn(64, 8)).square().mean().backward()
+            optimizer.step()
+
+    return train
+
+
+def test_a_list_on_a_module() -> None:
+    (found,) = growth_of(trained(nn.Sequential(Caching(), nn.Linear(16, 4))))
+    assert (found.holder, found.where) == ("list of Caching `seen`", line_of("self.seen.append(y)"))
+    assert found.bytes_per_step == 64 * 16 * 4
+    assert (found.layer, found.op) == ("0.linear", "addmm")
+    assert found.graph_nodes
+
+
+def test_a_hidden_state_that_is_not_detached() -> None:
+    (found,) = growth_of(trained(Remembering()))
+    assert found.holder == "tensor of Remembering `memory`"
+    assert found.where == line_of("self.memory = self.cell(x, self.memory)")
+    assert found.steps > 10
+    assert (found.graph_nodes or 0) > found.steps
+
+
+class Hoarder(torch.optim.SGD):
+    """An optimizer that keeps every gradient it has seen."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter].setdefault("past", []).append(parameter.grad.clone())
+        return super().step(closure)
+
+
+def test_state_of_an_optimizer_that_piles_up() -> None:
+    def train() -> None:
+        model = nn.Linear(64, 8, bias=False)
+        optimizer = Hoarder(model.parameters(), lr=0.01)
+        for _ in range(TURNS):
+            optimizer.zero_grad()
+            model(torch.randn(4, 64)).square().mean().backward()
+            optimizer.step()
+
+    (found,) = growth_of(train)
+    assert found.where == line_of('self.state[parameter].setdefault("past", []).append(parameter.grad.clone())')
+    assert (found.bytes_per_step, found.op) == (64 * 8 * 4, "clone")
+
+
+def test_state_of_optimizers_that_stays_is_no_growth() -> None:
+    def train() -> None:
+        model = nn.Linear(64, 8, bias=False)
+        optimizer = torch.optim.Adam(model.parameters())
+        x = torch.randn(16, 64)
+        for _ in range(TURNS):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    assert growth_of(train) == []
+
+
 def test_what_does_not_grow_is_left_in_peace() -> None:
     loop = Loop()
     average = [p.detach().clone() for p in loop.model.parameters()]

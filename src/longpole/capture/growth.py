@@ -17,7 +17,7 @@ import torch
 
 from longpole.capture import internals
 from longpole.capture.gradients import ACCUMULATE
-from longpole.capture.holders import Named, is_container, lines_of, name_of, user_frames
+from longpole.capture.holders import Named, is_attributes, is_container, lines_of, name_of, user_frames
 from longpole.capture.interpreter import frame_at
 from longpole.capture.storages import tensors_in
 from longpole.trace.memory import Grown, Owner
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LEAST_STEPS = 3  # from which something must be kept: two may be the step and the one before
 OLD = 3  # steps after which what is still there is kept on purpose: prefetched batches are used by then
 MOST_NODES = 50_000
+PILING = (Owner.NOBODY, Owner.RECOMPUTED, Owner.OPTIMIZER)
 MOST_HOLDERS = 5
 LEAST_BYTES = 1024  # a step, of what has no graph: a list of detached losses is nobody's trouble
 
@@ -91,7 +92,7 @@ def _by_holder(suspects: list[_Suspect]) -> list[_Kept]:
     tensors = [suspect.tensor for suspect in suspects]
     wanted, holders = set(map(id, tensors)), dict[int, Any]()
     for found in gc.get_referrers(*tensors) if tensors else ():
-        if found is not tensors and is_container(found):
+        if found is not tensors and is_container(found) and not is_attributes(found):
             holders.update({id(inside): found for inside in gc.get_referents(found) if id(inside) in wanted})
     kept: dict[int, _Kept] = {}
     for suspect in suspects:
@@ -118,11 +119,14 @@ def _plain_tensors() -> list[torch.Tensor]:
 
 
 def _rows(tensor: torch.Tensor, followed: Sequence[Followed], last_step: int) -> set[tuple[int, int]]:
-    """Its storage among those of watched steps, unless it is a gradient, state, or too young to tell."""
+    """Its storage among those of watched steps, unless it is a gradient or too young to tell.
+
+    An optimizer's state made anew in a step in mid-training is gone steps later, unless it piles up.
+    """
     found: set[tuple[int, int]] = set()
     for place, watch in enumerate(followed):
         row = watch.lives.row(tensor)
-        is_ours = watch.first_row <= row < watch.rows and watch.lives.owner[row] in (Owner.NOBODY, Owner.RECOMPUTED)
+        is_ours = watch.first_row <= row < watch.rows and watch.lives.owner[row] in PILING
         if is_ours and last_step - watch.step >= OLD:
             found.add((place, row))
     return found

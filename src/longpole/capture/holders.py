@@ -51,6 +51,13 @@ def is_container(found: Any) -> bool:
     return isinstance(found, CONTAINERS) and not _is_namespace(found)
 
 
+def is_attributes(found: Any) -> bool:
+    """Whether it is the `__dict__` of an object: what is in it goes by the attribute's name."""
+    if not isinstance(found, dict):
+        return False
+    return any(getattr(owner, "__dict__", None) is found for owner in gc.get_referrers(found))
+
+
 def _is_namespace(found: Any) -> bool:
     return isinstance(found, dict) and "__builtins__" in found
 
