@@ -14,6 +14,7 @@ from longpole.analysis.memory_prices import BatchPoint, Checked, FitPrice, Large
 from longpole.errors import LongpoleError
 from longpole.report.lines import plain
 from longpole.report.prices import price_lines
+from longpole.report.prices_page import prices_page
 from longpole.whatif.memory_runs import batches_round, with_flag
 from longpole.whatif.sizes import parse_bytes
 
@@ -60,6 +61,12 @@ def test_a_trace_has_its_price_list_and_the_set_for_a_budget(script: str, tmp_pa
     assert "no other set is cheaper" in shown.stderr
     assert shown.stdout == ""
     assert "--check runs the script" in longpole("memory", "--check", trace).stderr
+    page = tmp_path / "memory.html"
+    done = longpole("memory", "-q", "--html", str(page), trace)
+    assert (done.returncode, done.stderr) == (0, "")
+    html = page.read_text()
+    assert "What giving memory back would cost" in html
+    assert "Memory over one step" in html
 
 
 @pytest.mark.slow
@@ -142,3 +149,36 @@ def test_everything_found_is_on_the_screen_and_names_of_strangers_are_harmless()
     assert "torch is not here" in text
     nothing = "\n".join(map(plain, price_lines(MemoryPrices(peak_bytes=1), 80)))
     assert "would free nothing at the peak" in nothing
+
+
+def test_prices_within_the_noise_are_marked_and_explained() -> None:
+    """Two runs differ by 3 ms: 2 ms cannot be shown by running it, 5 ms can."""
+    prices = [Price(("a",), "a", 2 << 20, 8 << 20, 5.0, 0.05), Price(("b",), "b", 1 << 20, 9 << 20, 2.0, 0.02)]
+    found = MemoryPrices(peak_bytes=10 << 20, step_ms=100.0, noise_ms=3.0, prices=prices)
+    text = "\n".join(map(plain, price_lines(found, 100)))
+    assert "~+2.00 ms" in text
+    assert "~+5.00 ms" not in text
+    assert "may differ by, 3.00 ms" in text
+    unknown = "\n".join(map(plain, price_lines(MemoryPrices(peak_bytes=1, prices=prices), 100)))
+    assert "is not known" in unknown
+
+
+def test_the_page_escapes_names_and_holds_all_that_was_found() -> None:
+    evil = "<script>alert(1)</script>"
+    price = Price((evil,), evil, 1 << 20, 9 << 20, 5.0, 0.05)
+    found = MemoryPrices(
+        script=evil,
+        peak_bytes=10 << 20,
+        step_ms=100.0,
+        noise_ms=8.0,
+        prices=[price],
+        fit=FitPrice(8 << 20, None, smallest=price),
+        checked=Checked(evil, 9 << 20, 10 << 20, 5.0, 6.0, 4.0, 8.0),
+        largest_batch=LargestBatch(1 << 30, "given", (BatchPoint(8, 9 << 20),), 1.0, 2.0, 64, 60, 70),
+        notes=[evil],
+    )
+    page = prices_page(found)
+    assert "<script" not in page
+    assert "default-src 'none'" in page
+    for part in ("No set of layers fits", "10.00 % off", "64 (60 to 70)", "~+5.00 ms", "would not show it"):
+        assert part in page

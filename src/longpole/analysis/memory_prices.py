@@ -73,6 +73,7 @@ class MemoryPrices(msgspec.Struct, frozen=True):
     script: str | None = None
     peak_bytes: int | None = None
     step_ms: float | None = None
+    noise_ms: float | None = None  # by so much two runs as they are may differ, 95 %; None where not known
     overhead_known: bool = False  # whether what checkpointing itself costs is in the milliseconds
     prices: list[Price] = []
     fit: FitPrice | None = None

@@ -16,6 +16,7 @@ from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from longpole.analysis.memory_prices import FitPrice, LargestBatch, MemoryPrices, Price
+    from longpole.analysis.study import Memory
     from longpole.trace.trace import Trace
     from longpole.whatif.memory_runs import MemoryRun
     from longpole.whatif.price import PriceList
@@ -44,6 +45,7 @@ class MemoryCommand(ScriptCommand):
 @click.option("--steps", default=12, show_default=True, type=click.IntRange(1), help="Steps to time in each run.")
 @click.option("--top", default=12, show_default=True, type=click.IntRange(1), help="Rows of the list.")
 @click.option("--json", "json_", metavar="FILE", help="Write what was found as JSON; - for stdout.")
+@click.option("--html", metavar="FILE", help="Write a page: the list, and memory over one step as a picture.")
 @click.option("-q", "--quiet", is_flag=True, help="Print no report.")
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
@@ -58,16 +60,19 @@ def command(ctx: click.Context, **options: Any) -> None:
         raise LongpoleError(
             "memory of what? longpole memory longpole-runs/train-0001, or longpole memory train.py [ARGS]"
         )
-    if options["json_"] not in (None, "-"):
-        check_writable(Path(options["json_"]), "--json")
+    for name in ("json_", "html"):
+        if options[name] not in (None, "-"):
+            check_writable(Path(options[name]), f"--{name.rstrip('_')}")
     budgets = _budgets(options)
     trace_file = _trace_file(target)
     if trace_file is not None:
-        found = _of_trace(trace_file, budgets, options)
+        found, account = _of_trace(trace_file, budgets, options)
     else:
         check(target)
-        found = _of_script([*(["-m"] if target.is_module else []), target.name, *target.args], budgets, options)
-    _publish(found, options)
+        found, account = _of_script(
+            [*(["-m"] if target.is_module else []), target.name, *target.args], budgets, options
+        )
+    _publish(found, account, options)
 
 
 def _budgets(options: dict[str, Any]) -> dict[str, int]:
@@ -88,14 +93,15 @@ def _trace_file(target: Target) -> Path | None:
     return path if path.suffix in TRACES else None
 
 
-def _of_trace(path: Path, budgets: dict[str, int], options: dict[str, Any]) -> MemoryPrices:
+def _of_trace(path: Path, budgets: dict[str, int], options: dict[str, Any]) -> tuple[MemoryPrices, Memory]:
+    from longpole.analysis.make import study
     from longpole.trace.store import read_trace
 
     for name, given in (("check", options["check_"]), ("largest-batch", options["largest_batch"])):
         if given:
             raise LongpoleError(f"--{name} runs the script; give the script instead of {path}")
     trace = read_trace(path)
-    return _prices(trace, _price_list(trace), budgets)
+    return _prices(trace, _price_list(trace), budgets), study([trace]).memory
 
 
 def _price_list(trace: Trace) -> PriceList:
@@ -121,6 +127,7 @@ def _prices(trace: Trace, prices: PriceList, budgets: dict[str, int]) -> MemoryP
         script=trace.info.script,
         peak_bytes=prices.peak_bytes,
         step_ms=prices.step_ms,
+        noise_ms=prices.noise_ms,
         overhead_known=is_installed("torch"),
         prices=prices.list(),
         fit=prices.fit(budgets["fit"]) if "fit" in budgets else None,
@@ -128,7 +135,7 @@ def _prices(trace: Trace, prices: PriceList, budgets: dict[str, int]) -> MemoryP
     )
 
 
-def _of_script(target: list[str], budgets: dict[str, int], options: dict[str, Any]) -> MemoryPrices:
+def _of_script(target: list[str], budgets: dict[str, int], options: dict[str, Any]) -> tuple[MemoryPrices, Memory]:
     from msgspec.structs import replace
 
     from longpole.whatif.changes import told
@@ -143,7 +150,7 @@ def _of_script(target: list[str], budgets: dict[str, int], options: dict[str, An
         found = replace(found, checked=check_price(target, price, run, options["steps"]))
     if options["largest_batch"]:
         found = replace(found, largest_batch=_largest(target, run, budgets.get("budget"), options))
-    return found
+    return found, run.study.memory
 
 
 def _to_check(fit: FitPrice | None, prices: list[Price]) -> Price | None:
@@ -202,7 +209,7 @@ def _say(options: dict[str, Any], text: str) -> None:
         click.echo(f"longpole: {text}", err=True)
 
 
-def _publish(found: MemoryPrices, options: dict[str, Any]) -> None:
+def _publish(found: MemoryPrices, account: Memory, options: dict[str, Any]) -> None:
     import msgspec
 
     from longpole.cli.output import write_text
@@ -214,6 +221,10 @@ def _publish(found: MemoryPrices, options: dict[str, Any]) -> None:
         sys.stdout.write(text + "\n")
     elif options["json_"] is not None:
         write_text(Path(options["json_"]), text)
+    if options["html"] is not None:
+        from longpole.report.prices_page import prices_page
+
+        write_text(Path(options["html"]), prices_page(found, account))
 
 
 def _show(found: MemoryPrices, top: int) -> None:

@@ -32,9 +32,15 @@ class PriceList:
     """A recorded step with the milliseconds of its layers' second forwards."""
 
     def __init__(
-        self, lives: Lives, layers: Sequence[Layer], again_ms: Mapping[int, float], step_ms: float | None = None
+        self,
+        lives: Lives,
+        layers: Sequence[Layer],
+        again_ms: Mapping[int, float],
+        step_ms: float | None = None,
+        noise_ms: float | None = None,
     ) -> None:
         self.step_ms = step_ms
+        self.noise_ms = noise_ms
         self.lives = lives
         self.paths = [layer.path for layer in layers]
         self.types = [layer.type for layer in layers]

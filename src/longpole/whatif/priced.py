@@ -9,6 +9,7 @@ from longpole.analysis.hosttable import times_of
 from longpole.analysis.ledger import make_ledger, with_inner_loss
 from longpole.analysis.memory_inside import watched_step
 from longpole.analysis.segments import steps_at
+from longpole.analysis.statistics import median_interval
 from longpole.errors import LongpoleError
 from longpole.trace import Level
 from longpole.whatif.lives import Lives
@@ -16,6 +17,7 @@ from longpole.whatif.price import PriceList
 from longpole.whatif.recompute import recompute_ms
 
 if TYPE_CHECKING:
+    from longpole.analysis.ledger import Ledger
     from longpole.trace.trace import Trace
     from longpole.whatif.recompute import Overhead
 
@@ -39,4 +41,10 @@ def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
     times = times_of(trace, attribution, with_inner_loss(ledger, loss_share(attribution)))
     lives = Lives(step, trace.layers)
     again = recompute_ms(trace, attribution, times, lives, overhead)
-    return PriceList(lives, trace.layers, again, times.step_ms)
+    return PriceList(lives, trace.layers, again, times.step_ms, _noise_ms(ledger))
+
+
+def _noise_ms(ledger: Ledger) -> float | None:
+    """By so much the medians of two runs of the same script may differ: the root of the sum of two equal squares."""
+    found = median_interval(ledger.wall_ms)
+    return (found[1] - found[0]) / 2 * 2**0.5 if found is not None else None
