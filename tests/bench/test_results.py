@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
+from longpole.bench.markdown import markdown
 from longpole.bench.published import beside, device_called, devices, published
 from longpole.bench.results import Results, Row, differences, load_results, save_results, to_csv
 from longpole.bench.suites import load_suite
@@ -121,6 +122,38 @@ def test_marks_of_the_table() -> None:
     assert "skipped: too large" in text[2]
 
 
+def test_a_document_has_a_line_a_size_and_a_column_a_direction() -> None:
+    def row(label: str, direction: str, ms: float | None, **values: Any) -> Row:
+        error = {"error": 1e-7, "tolerance": 1e-6, "correct": True}
+        times = {"median_ms": ms, "low_ms": ms, "high_ms": ms, "settled": True}
+        made = {**error, **times, **values}
+        return Row(suite="x", op="rnn", index=0, label=label, direction=direction, dtype="fp32", **made)
+
+    rows = [
+        row("a", "layer forward", 2.0, tflops=0.05),
+        row("a", "layer backward", 4.0, error=5e-7),
+        row("a", "recurrent forward", None),
+        row("b|<i>", "layer forward", 1.0, correct=False, settled=False),
+        row("c", "", None, error=None, correct=None, skipped="too [large]"),
+    ]
+    text = list(markdown(Results({"processor": "P", "threads": "1", "governor": ""}, rows)))
+    assert text == [
+        "processor P; threads 1.",
+        "",
+        "## rnn",
+        "",
+        "3 sizes, 5 results: 3 agree with what they should be, 1 DIFFER, 3 timed, 1 skipped.",
+        "",
+        "| size | forward | backward | largest error, of what is allowed |",
+        "|---|---|---|---|",
+        "| a, layer | 2 (2 to 2), 50 | 4 (4 to 4) | 5.0e-07 of 1.0e-06 |",
+        "| a, recurrent | checked |  | 1.0e-07 of 1.0e-06 |",
+        "| b\\|\\<i\\>, layer | 1~ (1 to 1) WRONG |  | 1.0e-07 of 1.0e-06 |",
+        "",
+        "Skipped, 1: too \\[large\\].",
+    ]
+
+
 def test_sizes_skipped_for_one_reason_are_one_line() -> None:
     def skipped(op: str, reason: str) -> Row:
         return Row(suite="x", op=op, index=0, label="l", direction="", dtype="fp32", skipped=reason)
@@ -159,6 +192,13 @@ def test_a_budget_stops_and_the_next_run_goes_on(cache: Path) -> None:
     third = CliRunner().invoke(command, [*arguments, "--csv"])
     assert "0 sizes, 13 done before" in third.stderr
     assert len(third.stdout.splitlines()) == 14
+    again = load_results(cache / "r.json")
+    assert again is not None
+    document = CliRunner().invoke(command, [*arguments, "--budget", "0", "--markdown", str(cache / "r.md")])
+    assert document.exit_code == 0
+    first_line = (cache / "r.md").read_text().splitlines()[0]
+    assert f"measured {again.conditions['measured']}" in first_line  # then, not now
+    assert f"load {again.conditions['load']}" in first_line
 
 
 def test_the_operations_of_ones_own_network(cache: Path) -> None:

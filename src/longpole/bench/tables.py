@@ -134,20 +134,6 @@ def _other(each: Published, notes: dict[str, int]) -> tuple[str, float, str, str
     return f"{each.device}, {each.sheet}", each.ms, _rate(each), marks
 
 
-def markdown(rows: Sequence[Row]) -> Iterator[str]:
-    """A table for a document; rows without a time are left out."""
-    yield "| operation | size | direction | median ms | 95 % interval | GFLOP/s | error | tolerance |"
-    yield "|---|---|---|---:|---|---:|---:|---:|"
-    for row in rows:
-        if row.median_ms is None or row.error is None:
-            continue
-        rate = number(row.tflops * 1e3 if row.tflops else None)
-        yield (
-            f"| {row.op} | {row.label} | {row.direction} | {number(row.median_ms)} | {number(row.low_ms)} to "
-            f"{number(row.high_ms)} | {rate} | {row.error:.1e} | {row.tolerance:.1e} |"
-        )
-
-
 def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
     """A page that stands alone: conditions, every row, and published devices with bars. Everything is escaped."""
     shown = ("op", "label", "direction", "dtype", "cache", "median_ms", "low_ms", "high_ms", "tflops", "gb_per_s",

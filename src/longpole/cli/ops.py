@@ -225,11 +225,14 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     if not wanted.quiet:
         skipped = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
         click.echo(f"longpole: {len(todo)} sizes{skipped}; least work first", err=True)
+    measured = False
     for rows in _measure(todo, wanted):
-        fresh = {row.key() for row in rows}
+        measured, fresh = True, {row.key() for row in rows}
         results.rows = [row for row in results.rows if row.key() not in fresh] + rows
         if keep and _rank() == 0:
             save_results(results, path)
+    if kept is not None and not measured:
+        results.conditions = kept.conditions  # those of the measurements, when they were made
     asked = {_key(size, wanted, cache) for size in sizes for cache in _caches(size, wanted)}
     left = len(sizes) - len({(row.op, row.index) for row in results.rows if row.key() in asked})
     if left and not wanted.quiet:
@@ -349,9 +352,10 @@ def _run_mine(ops: list[StudyOp], wanted: Wanted) -> Results:
 
 
 def _publish(results: Results, options: dict[str, Any]) -> None:
+    from longpole.bench.markdown import markdown
     from longpole.bench.published import beside
     from longpole.bench.results import to_csv, to_json
-    from longpole.bench.tables import beside_lines, lines, markdown, mine_lines, page
+    from longpole.bench.tables import beside_lines, lines, mine_lines, page
 
     pairs = beside(results.rows, options["against"])
     if options["json_path"]:
@@ -361,7 +365,7 @@ def _publish(results: Results, options: dict[str, Any]) -> None:
     if options["html_path"]:
         _write(options["html_path"], page(results, pairs))
     if options["markdown_path"]:
-        _write(options["markdown_path"], "\n".join(markdown(results.rows)) + "\n")
+        _write(options["markdown_path"], "\n".join(markdown(results)) + "\n")
     if not options["quiet"]:
         own = any(row.suite == "mine" for row in results.rows)
         table = mine_lines(results.rows) if own else lines(results.rows)
