@@ -27,7 +27,7 @@ def conditions(device: str) -> dict[str, str]:
         "blas": _blas(),
         "longpole": longpole.__version__,
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "load": f"{psutil.getloadavg()[0]:.2f}",
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

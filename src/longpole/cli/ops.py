@@ -227,7 +227,8 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
         click.echo(f"longpole: {len(todo)} sizes{skipped}; least work first", err=True)
     measured = False
     for rows in _measure(todo, wanted):
-        measured, fresh = True, {row.key() for row in rows}
+        measured = measured or any(row.skipped is None for row in rows)
+        fresh = {row.key() for row in rows}
         results.rows = [row for row in results.rows if row.key() not in fresh] + rows
         if keep and _rank() == 0:
             save_results(results, path)
