@@ -142,3 +142,36 @@ def test_pictures_are_crops_of_the_right_size_and_digits_can_be_drawn() -> None:
     assert images.shape == (200, 1, 8, 8)
     lit = [(images[labels == digit].mean(0) > 0.4).sum() for digit in (1, 8)]
     assert lit[0] < lit[1]  # an eight has every stroke, a one two
+
+
+TOKENS = {"gpt2": 1024, "llama": 1024, "bert-base": 512}
+PIXELS = {"resnet50": 224, "convnext-t": 224, "vit-b16": 224, "mobilenetv2": 224, "diffusion": 32}
+
+
+def full_inputs(name: str, batch: int) -> list[torch.Tensor]:
+    if name in TOKENS:
+        text = torch.zeros(batch, TOKENS[name], dtype=torch.long, device="meta")
+        return [text, text] if name == "bert-base" else [text]
+    pictures = torch.zeros(batch, 3, PIXELS[name], PIXELS[name], device="meta")
+    return [pictures, torch.zeros(batch, device="meta")] if name == "diffusion" else [pictures]
+
+
+@pytest.mark.parametrize("name", [*TOKENS, *PIXELS])
+def test_full_size_with_its_batch_fits_a_machine_with_24_gib(name: str) -> None:
+    """What backward keeps, parameters, gradients and two numbers of state for each: shapes alone, no memory."""
+    with torch.device("meta"):
+        training = build(name, "full")
+    parameters = {parameter.untyped_storage()._cdata for parameter in training.model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        training.model(*full_inputs(name, training.batch_size))
+    saved = sum(storage.nbytes() for address, storage in kept.items() if address not in parameters)
+    held = 4 * 4 * sum(parameter.numel() for parameter in training.model.parameters())
+    assert saved > 2**30  # else nothing was counted
+    assert saved + held < 16 * 2**30  # the rest is for torch, data, and what passes by

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from longpole.analysis.survey import Figures, load_survey
+from longpole.cli import survey as cli
 from longpole.cli.survey import choose, command
 from longpole.errors import LongpoleError
 from longpole.report.survey_page import HEADINGS, SCRIPT, page
@@ -25,6 +26,8 @@ from survey.made import survey as made_survey
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from longpole.analysis.survey import Survey
 
 HOSTILE = '</td><script>alert("|x|")</script>\n*'
 
@@ -191,6 +194,23 @@ def test_networks_are_chosen_by_name_in_the_order_of_the_list() -> None:
     assert len(choose([], everything=True)) == len(names())
     with pytest.raises(LongpoleError, match="which networks"):
         choose([], everything=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "budget_s", "runs"), [([], 6.0, 3), (["--full"], 600.0, 1), (["--full", "--runs", "2"], 300.0, 2)]
+)
+def test_full_networks_run_once_and_have_the_time_for_it(
+    args: list[str], budget_s: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+
+    def measured(plan: Plan, *, quiet: bool) -> Survey:
+        plans.append(plan)
+        return made_survey()
+
+    monkeypatch.setattr(cli, "_with_progress", measured)
+    CliRunner().invoke(command, ["mlp", "-q", *args])
+    assert [(one.asked.budget_s, one.rounds, one.parallel) for one in plans] == [(budget_s, runs, True)]
 
 
 def test_the_list_and_bad_places() -> None:
