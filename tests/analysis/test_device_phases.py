@@ -280,3 +280,10 @@ def test_a_range_opened_after_the_loss_is_none_of_it(tmp_path: Path) -> None:
     assert found["aten::mul", 52] == Phase.LOSS
     assert found["aten::cat", 80] == Phase.FORWARD
     assert found["aten::mul", 180] == Phase.LOSS
+
+
+@pytest.mark.parametrize(("name", "phase"), [("aten::conv2d", Phase.FORWARD), ("aten::add", Phase.NOBODY)])
+def test_a_network_that_is_not_trained_runs_forward(tmp_path: Path, name: str, phase: Phase) -> None:
+    """No gradients, no ranges, no modules: products make it a network, and nothing else that it does is known."""
+    trace = opened(tmp_path, [op(name, 0, 20), op("aten::relu", 30, 10), *launch(32, 1, "relu", 40)])
+    assert host_phases(trace)[:2].tolist() == [phase, phase]

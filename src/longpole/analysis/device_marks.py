@@ -69,6 +69,10 @@ MODULE = re.compile(r"nn\.Module: (.+)")
 UPDATE = re.compile(r"^Optimizer\.step#|torch/optim/\w+\.py\(\d+\): step$")
 STEP_MARK = re.compile(r"ProfilerStep|^(train(ing)?[ _-]?)?(step|iter|iteration|batch)[ _#:-]*\d+$", re.IGNORECASE)
 LOSS_OP = re.compile(r"^aten::(\w*_loss(_nd|2d)?|cross_entropy\w*|binary_cross_entropy\w*|kl_div|huber_loss)$")
+# What a network is made of: its products.
+PRODUCT_OP = re.compile(
+    r"^aten::(_?conv\w*|\w+_convolution|linear|addmm|mm|bmm|baddbmm|matmul|_?scaled_dot_product_\w*attention\w*)$"
+)
 READ_OP = re.compile(r"^aten::(item|_local_scalar_dense|is_nonzero)$")
 NORM_OP = re.compile(r"^aten::(_foreach_norm|linalg_vector_norm|norm|linalg_norm)$")
 

@@ -14,6 +14,7 @@ from longpole.analysis.device_marks import (
     LOSS_OP,
     MODULE,
     NORM_OP,
+    PRODUCT_OP,
     READ_OP,
     STEP_MARK,
     UPDATE,
@@ -33,6 +34,7 @@ MOST = 0.5  # share of a thread's time in backward nodes that makes it a backwar
 NEVER = np.iinfo(np.int64).max
 LEAST_NAMESAKES = 2
 NO_PHASE = 100  # stops a phase from being handed down
+OF_A_NETWORK = (Phase.FORWARD, Phase.LOSS, Phase.BACKWARD, Phase.CLIP, Phase.OPTIMIZER, Phase.EVALUATION)
 WORKING = (Kind.OP, Kind.RUNTIME, Kind.COLLECTIVE)
 
 
@@ -94,6 +96,7 @@ def _by_order(trace: Trace, phase: NDArray[np.int64]) -> None:
     phase[inherit(np.where(differentiated, 1, -1).astype(np.int64), events.parent) == 1] = Phase.FORWARD
     backward = np.sort(events.start_ns[phase == Phase.BACKWARD])
     if not len(backward):
+        _inference(trace, phase, rows)
         return
     update = np.sort(events.start_ns[_updates(trace)])
     times = events.start_ns[rows]
@@ -107,6 +110,13 @@ def _by_order(trace: Trace, phase: NDArray[np.int64]) -> None:
         return
     clips = (_last(norms, times) > _last(backward, times)) & (to_update < np.minimum(to_backward, to_step))
     phase[rows[clips & ~_reads_back(trace, rows)]] = Phase.CLIP
+
+
+def _inference(trace: Trace, phase: NDArray[np.int64], rows: NDArray[np.intp]) -> None:
+    """Where nothing says or shows a phase of training, and the ops of a network ran: they ran forward."""
+    if np.any(np.isin(phase, OF_A_NETWORK)) or not len(matching(trace, PRODUCT_OP, (Kind.OP,))):
+        return
+    phase[rows[phase[rows] < 0]] = Phase.FORWARD
 
 
 def _updates(trace: Trace) -> NDArray[np.intp]:
