@@ -25,9 +25,11 @@ STYLE = """
   --data: #e0a92e; --forward: #3f7fc1; --backward: #9b51b0; --optim: #3c9a5f; --other: #9aa3ab; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --dim: #9aa3ab; --line: #363d44; --paper: #16191c; } }
 body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem; }
-h1 { font-size: 1.35rem; margin: 0; } p { color: var(--dim); max-width: 60rem; }
+h1 { font-size: 1.35rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+p { color: var(--dim); max-width: 60rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
 th:first-child, td:first-child, td.words, th.words { text-align: left; }
 td.words { white-space: normal; min-width: 18rem; color: var(--dim); }
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid; }
@@ -38,37 +40,38 @@ svg { display: block; } .data { fill: var(--data); } .forward { fill: var(--forw
 .key { display: inline-flex; align-items: center; gap: .35rem; margin-right: 1rem; }
 """
 SCRIPT = """
-const body = document.querySelector("tbody");
-const heads = [...document.querySelectorAll("th")];
-for (const [at, head] of heads.entries()) head.querySelector("button")?.addEventListener("click", () => {
-  const down = head.getAttribute("aria-sort") !== "descending" && !head.classList.contains("words");
-  const up = head.classList.contains("words") && head.getAttribute("aria-sort") === "ascending";
-  for (const other of heads) other.removeAttribute("aria-sort");
-  const falls = down || up;
-  head.setAttribute("aria-sort", falls ? "descending" : "ascending");
-  const key = row => row.cells[at]?.dataset.key ?? "";
-  const order = (a, b) => {
-    if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
-    const by = isNaN(key(a)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
-    return falls ? -by : by;
-  };
-  body.append(...[...body.rows].sort(order));
-});
+for (const table of document.querySelectorAll("table")) {
+  const body = table.tBodies[0];
+  const heads = [...table.querySelectorAll("th")];
+  for (const [at, head] of heads.entries()) head.querySelector("button")?.addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") !== "descending" && !head.classList.contains("words");
+    const up = head.classList.contains("words") && head.getAttribute("aria-sort") === "ascending";
+    for (const other of heads) other.removeAttribute("aria-sort");
+    const falls = down || up;
+    head.setAttribute("aria-sort", falls ? "descending" : "ascending");
+    const key = row => row.cells[at]?.dataset.key ?? "";
+    const order = (a, b) => {
+      if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
+      const by = isNaN(key(a)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
+      return falls ? -by : by;
+    };
+    body.append(...[...body.rows].sort(order));
+  });
+}
 """
 Cell = tuple[str, "float | str | None"]  # what is shown, and what it sorts by; None: not known, always last
 
 
 def page(survey: Survey) -> str:
     """A whole HTML document; every name in it is escaped, and nothing is fetched."""
-    rows = "\n".join(_row(row) for row in survey.rows)
-    heads = "".join(_heading(name) for name in HEADINGS)
+    measured = [row for row in survey.rows if row.runs]
     policy = (
         f"default-src 'none'; script-src '{_hash(SCRIPT)}'; style-src '{_hash(STYLE)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     about = escape(
         f"{survey.size} networks · {survey.machine or 'unknown machine'}, {survey.cores} cores, "
-        f"{survey.threads} threads · {survey.framework or 'torch'} · {survey.runs} runs each · {survey.date}"
+        f"threads {survey.threads or 'unknown'} · {survey.framework or 'torch'} · runs {survey.runs} · {survey.date}"
     )
     return f"""<!doctype html>
 <html lang="en">
@@ -84,15 +87,12 @@ def page(survey: Survey) -> str:
 <h1>Where a training step goes, network by network</h1>
 <p>{about}</p>
 <p>{_legend()}</p>
-<div class="wide"><table>
-<thead><tr>{heads}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table></div>
+{_table(HEADINGS, [_row(row) for row in survey.rows])}
 <p>Click a heading to sort. In brackets: where another survey like this one would find the figure, 95 times of 100.
 Forward holds its loss, optimizer the clipping; products are matmul, convolution, attention and recurrent layers.</p>
-<p>How parallel: a step takes a fixed time and so much for each sample; it pays to enlarge the batch to where a sample
+<h2>How parallel each is, and how serial</h2>
+{_table(PARALLEL_HEADINGS, [_parallel_row(row) for row in measured])}
+<p>A step takes a fixed time and so much for each sample; it pays to enlarge the batch to where a sample
 costs at most 5 % more than in the largest ones. What threads gave is how many times as fast as one thread so many are;
 serial is what they do not shorten, the limit what threads without end would still give. Layers in a row wait for one
 another; least is the time that forward and backward would still take, of what they take, if all that need not wait ran
@@ -105,9 +105,12 @@ at once. Brackets hold the true figure 95 times of 100, if two settings lie on t
 
 
 HEADINGS = (
-    "network", "the step", "step", "samples/s", *(name for name, _ in PHASES), "other", "backward / forward",
-    "input grad", "weight grad", "products", "of FLOPs", "bound by", "saved", "parameters", "fixed", "each sample",
-    "pays to", "threads", "gave", "serial", "limit", "layers in a row", "least", "the long pole",
+    "network", "the step", "the long pole", "step", "samples/s", *(name for name, _ in PHASES), "other",
+    "backward / forward", "input grad", "weight grad", "products", "of FLOPs", "bound by", "saved", "parameters",
+)  # fmt: skip
+PARALLEL_HEADINGS = (
+    "network", "batch", "fixed", "each sample", "pays to", "threads", "gave", "serial", "limit", "layers in a row",
+    "least",
 )  # fmt: skip
 _WORDS = ("network", "bound by", "the long pole")
 
@@ -141,10 +144,20 @@ def _row(row: Row) -> str:
         (f"{bound[0]} {bound[1] * 100:.0f} %", bound[0]) if bound else ("–", None),
         (byte_size(row.saved_bytes), row.saved_bytes),
         (f"{row.parameters:,}" if row.parameters else "–", row.parameters),
-        *_parallel(row),
     ]
     pole = f'<td class="words" data-key="{_safe(row.pole)}">{percent(row.pole_share)} {_safe(row.pole)}</td>'
-    return f'<tr>{name}<td data-key="">{_bar(shares)}</td>{"".join(map(_cell, cells))}{pole}</tr>'
+    return f'<tr>{name}<td data-key="">{_bar(shares)}</td>{pole}{"".join(map(_cell, cells))}</tr>'
+
+
+def _table(headings: Sequence[str], rows: Sequence[str]) -> str:
+    heads = "".join(_heading(name) for name in headings)
+    body = "\n".join(rows)
+    return f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+def _parallel_row(row: Row) -> str:
+    name: Cell = (clean(row.network), row.network)
+    return f"<tr>{''.join(map(_cell, [name, *_parallel(row)]))}</tr>"
 
 
 def _parallel(row: Row) -> list[Cell]:
@@ -152,6 +165,7 @@ def _parallel(row: Row) -> list[Cell]:
     gained, serial, most = (threads.gained, threads.serial_share, threads.limit) if threads else (None, None, None)
     most_threads = max(threads.threads) if threads else None
     return [
+        (str(row.batch_size or DASH), row.batch_size),
         (cost(batch.fixed_ms), batch.fixed_ms.value) if batch else (DASH, None),
         (cost(batch.per_sample_ms), batch.per_sample_ms.value) if batch else (DASH, None),
         (pays_to(row), batch.enough.value if batch and batch.enough else None),
