@@ -82,6 +82,17 @@ def test_beside_has_a_bar_a_ratio_and_footnotes() -> None:
     assert "NV_V100" in page(Results({}, [row]), beside([row], ["NV_V100"]))
 
 
+def test_the_page_has_rates_ratios_and_no_empty_column() -> None:
+    row = row_of("deepbench-train", "gemm", 0, "forward", 2.0)
+    pairs = beside([row], [device_called("V100")])
+    text = page(Results({"processor": "P"}, [row]), pairs)
+    assert "GFLOP/s [" in text  # a published rate and its footnotes
+    assert "times as fast as this machine, geometric mean of 1 results" in text
+    assert "<th>median ms</th>" in text
+    assert "<th>skipped</th>" not in text
+    assert "<th>GB/s on the bus</th>" not in text
+
+
 def test_names_of_strangers_are_escaped_on_the_page() -> None:
     row = Row(suite="one", op="<script>", index=0, label="&", direction="x", dtype="fp32")
     text = page(Results({"processor": "<b>"}, [row]), [])

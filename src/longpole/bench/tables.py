@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from longpole.bench.published import Published
     from longpole.bench.results import Results, Row
@@ -104,22 +104,34 @@ def number(value: float | None) -> str:
 def beside_lines(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[str]:
     """This machine and published devices, bars by speed; then how the devices compare over all, and footnotes."""
     notes: dict[str, int] = {}
-    ratios: dict[str, list[float]] = {}
     for row, others in pairs:
         yield f"  {row.op} {row.label} {row.direction}"
-        times = [("here", row.median_ms or 0.0, _rate(row), ""), *(_other(each, notes) for each in others)]
-        fastest = min(ms for _, ms, _, _ in times if ms > 0)
-        for name, ms, rate, marks in times:
-            bar = "#" * max(1, round(_BAR * fastest / ms)) if ms > 0 else ""
+        for name, ms, rate, marks, share in _side_by_side(row, others, notes):
+            bar = "#" * max(1, round(_BAR * share)) if ms > 0 else ""
             yield f"    {name:<38}{number(ms):>9} ms  {rate:>15}  {bar}{marks}"
+    yield from (f"  {sentence}" for sentence in _over_all(pairs))
+    yield from (f"  [{mark}] {note}" for note, mark in notes.items())
+
+
+def _side_by_side(
+    row: Row, others: Sequence[Published], notes: dict[str, int]
+) -> Iterator[tuple[str, float, str, str, float]]:
+    """(name, milliseconds, rate, footnotes, share of the fastest's speed) of this machine and of each device."""
+    found = [("here", row.median_ms or 0.0, _rate(row), ""), *(_other(each, notes) for each in others)]
+    fastest = min((ms for _, ms, _, _ in found if ms > 0), default=0.0)
+    for name, ms, rate, marks in found:
+        yield name, ms, rate, marks, fastest / ms if ms > 0 else 0.0
+
+
+def _over_all(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[str]:
+    ratios: dict[str, list[float]] = {}
+    for row, others in pairs:
         for each in others:
             if row.median_ms and each.ms > 0:
                 ratios.setdefault(f"{each.device} ({each.sheet})", []).append(row.median_ms / each.ms)
     for name, found in ratios.items():
         middle = math.exp(sum(map(math.log, found)) / len(found))
-        yield f"  {name}: {middle:.3g} times as fast as this machine, geometric mean of {len(found)} results"
-    for note, mark in notes.items():
-        yield f"  [{mark}] {note}"
+        yield f"{name}: {middle:.3g} times as fast as this machine, geometric mean of {len(found)} results"
 
 
 def _rate(each: Row | Published) -> str:
@@ -134,24 +146,34 @@ def _other(each: Published, notes: dict[str, int]) -> tuple[str, float, str, str
     return f"{each.device}, {each.sheet}", each.ms, _rate(each), marks
 
 
+_COLUMNS: Sequence[tuple[str, Callable[[Row], object]]] = (
+    ("operation", lambda row: row.op), ("size", lambda row: row.label), ("direction", lambda row: row.direction),
+    ("type", lambda row: row.dtype), ("cache", lambda row: "" if row.cache == "hot" else row.cache),
+    ("median ms", lambda row: row.median_ms), ("low ms", lambda row: row.low_ms),
+    ("high ms", lambda row: row.high_ms), ("in place ms", lambda row: row.in_place_ms),
+    ("calls a step", lambda row: row.calls), ("GFLOP/s", lambda row: row.tflops * 1e3 if row.tflops else None),
+    ("GB/s", lambda row: row.gb_per_s), ("GB/s on the bus", lambda row: row.bus_gb_per_s),
+    ("bound ms", lambda row: row.bound_ms), ("error", lambda row: row.error), ("allowed", lambda row: row.tolerance),
+    ("correct", lambda row: {True: "yes", False: "NO", None: None}[row.correct]),
+    ("skipped", lambda row: row.skipped), ("note", lambda row: row.note),
+)  # fmt: skip
+
+
 def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
     """A page that stands alone: conditions, every row, and published devices with bars. Everything is escaped."""
-    shown = ("op", "label", "direction", "dtype", "cache", "median_ms", "low_ms", "high_ms", "tflops", "gb_per_s",
-             "bus_gb_per_s", "bound_ms", "error", "correct", "skipped", "note")  # fmt: skip
-    if any(row.in_place_ms is not None for row in results.rows):
-        shown = (*shown, "in_place_ms", "calls")
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in shown)
-    body = "".join(f"<tr>{''.join(_cell(getattr(row, name)) for name in shown)}</tr>" for row in results.rows)
-    facts = "".join(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in results.conditions.items())
+    shown = [(name, of) for name, of in _COLUMNS if any(of(row) not in (None, "") for row in results.rows)]
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in shown)
+    body = "".join(f"<tr>{''.join(_cell(of(row)) for _, of in shown)}</tr>" for row in results.rows)
+    facts = "; ".join(f"{escape(name)} {escape(value)}" for name, value in results.conditions.items())
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width"><title>longpole: operations</title>
-<style>:root{{color-scheme:light dark}}body{{font:14px system-ui;margin:2rem}}table{{border-collapse:collapse}}
-td,th{{padding:.15rem .6rem .15rem 0;text-align:left;white-space:nowrap}}i{{display:inline-block;height:.7em;
-background:#2a6f97}}.here{{background:#b5651d}}</style></head>
-<body><h1>Operations</h1><ul>{facts}</ul>
-<table><tr>{head}</tr>{body}</table>{_bars(pairs)}</body></html>
+<style>:root{{color-scheme:light dark}}body{{font:14px system-ui;margin:2rem}}section{{overflow-x:auto}}
+table{{border-collapse:collapse}}td,th{{padding:.15rem .9rem .15rem 0;text-align:left;white-space:nowrap}}
+i{{display:inline-block;height:.7em;background:#4a90b8}}.here{{background:#c8772e}}</style></head>
+<body><h1>Operations</h1><p>{facts}</p>
+<section><table><tr>{head}</tr>{body}</table></section>{_bars(pairs)}</body></html>
 """
 
 
@@ -164,13 +186,11 @@ def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
     parts: list[str] = []
     notes: dict[str, int] = {}
     for row, others in pairs:
-        times = [("this machine", row.median_ms or 0.0, "")]
-        times += [(name, ms, marks) for name, ms, _, marks in (_other(each, notes) for each in others)]
-        fastest = min(ms for _, ms, _ in times if ms > 0)
         parts.append(f"<h3>{escape(row.op)} {escape(row.label)} {escape(row.direction)}</h3>")
-        for name, ms, marks in times:
-            here = ' class="here"' if name == "this machine" else ""
-            bar = f'<i{here} style="width:{20 * fastest / ms if ms > 0 else 0:.2f}rem"></i>'
-            parts.append(f"<div>{bar} {escape(name)} {ms:.4g} ms{escape(marks)}</div>")
+        for name, ms, rate, marks, share in _side_by_side(row, others, notes):
+            here = ' class="here"' if name == "here" else ""
+            bar = f'<i{here} style="width:{20 * share:.2f}rem"></i>'
+            parts.append(f"<div>{bar} {escape(name)} {ms:.4g} ms, {escape(rate)}{escape(marks)}</div>")
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in _over_all(pairs))
     footnotes = "".join(f"<p>[{mark}] {escape(note)}</p>" for note, mark in notes.items())
-    return f"<h2>Beside published results</h2>{''.join(parts)}{footnotes}" if pairs else ""
+    return f"<h2>Beside published results</h2>{sentences}{''.join(parts)}{footnotes}" if pairs else ""

@@ -224,7 +224,7 @@ def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
     todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]
     if not wanted.quiet:
         skipped = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
-        click.echo(f"longpole: {len(todo)} sizes{skipped}; least work first", err=True)
+        click.echo(f"longpole: {len(todo)} size{'' if len(todo) == 1 else 's'}{skipped}; least work first", err=True)
     measured = False
     for rows in _measure(todo, wanted):
         measured = measured or any(row.skipped is None for row in rows)
