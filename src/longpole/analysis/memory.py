@@ -41,7 +41,9 @@ def add_memory(found: Study, trace: Trace) -> None:
     if step is None or step.step not in known:
         return
     clock = StepClock(step, {phase.phase: phase.ms for phase in found.phases}, found.step.wall_ms.mean)
-    ledger = ledger_of(step, clock)
+    ledger = ledger_of(step, clock) if not step.saved_only else None
+    if step.saved_only:
+        memory.measured_peak_bytes = memory.peak_bytes = allocator_peak(trace)
     if ledger is not None:
         _ledger(memory, step, clock, ledger, names)
         if memory.measured_peak_bytes is None:

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 NO_NUMBER = 2**63  # sequence numbers of autograd nodes are below
 CUT = "More storages or saved tensors than are kept were seen: the memory of this step is not whole."
+COMPILED = (
+    "torch.compile: each compiled region is one block. What it keeps for backward is counted; what it makes and frees "
+    "inside of itself is not seen, so who holds the peak is not known."
+)
 ATTRIBUTES = (
     "What a custom autograd.Function keeps as attributes of ctx is not told to anybody: such tensors count as "
     "temporaries, and save_for_backward would show them as saved."
@@ -50,7 +54,8 @@ ATTRIBUTES = (
 class MemoryWatch:
     """One step under observation. `op` is called after each operation, `finish` once, at the end of the step."""
 
-    def __init__(self, modules: ModuleMarks, weights: Iterable[torch.Tensor]) -> None:
+    def __init__(self, modules: ModuleMarks, weights: Iterable[torch.Tensor], *, saved_only: bool = False) -> None:
+        self._saved_only = saved_only
         self._start_ns = monotonic_ns()
         self._modules = modules
         self._pauses = array("q")  # start, end of each stretch that was ours
@@ -158,6 +163,7 @@ class MemoryWatch:
             notes=self._notes(),
             measured_peak_bytes=self._reader.device_peak_bytes,
             calls=self._calls(clock, calls, layers, row_of),
+            saved_only=self._saved_only,
         )
 
     def _edge_of_end(self, rows: int) -> None:
@@ -235,6 +241,8 @@ class MemoryWatch:
     def _notes(self) -> list[str]:
         log = self.saved
         notes = [CUT] if self.lives.is_cut else []
+        if self._saved_only:
+            notes.append(COMPILED)
         if log.saw_function:
             notes.append(ATTRIBUTES)
         if log.saw_transform:

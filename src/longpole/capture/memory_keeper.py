@@ -33,8 +33,12 @@ class MemoryKeeper:
         self._followed: list[Followed] = []
         self._is_over = False
 
-    def watch(self, modules: ModuleMarks, weights: Iterable[torch.Tensor]) -> MemoryWatch | None:
-        return MemoryWatch(modules, weights) if len(self._followed) < MOST_WATCHED and not self._is_over else None
+    def watch(
+        self, modules: ModuleMarks, weights: Iterable[torch.Tensor], *, saved_only: bool = False
+    ) -> MemoryWatch | None:
+        if len(self._followed) >= MOST_WATCHED or self._is_over:
+            return None
+        return MemoryWatch(modules, weights, saved_only=saved_only)
 
     def keep(self, watch: MemoryWatch | None, layers: LayerTable, marks: array[int], step: int) -> None:
         """Must come before the calls of modules are taken."""

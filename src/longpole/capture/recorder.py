@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from longpole.capture.compiled_memory import SavedMode
 from longpole.capture.facts import facts_of, held_bytes, optimizer_facts
 from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import PhaseHooks, has_compiled_code
@@ -72,7 +73,7 @@ class Recorder:
         self._loop = LoopFinder()
         self._kineto = KinetoBlock()
         self._sampler: Sampler | None = None
-        self._gradients: GradientMode | None = None
+        self._gradients: GradientMode | SavedMode | None = None
         self._graph: GraphWatch | None = None
         self._memory = MemoryKeeper(self.builder)
         self._active = False
@@ -360,7 +361,7 @@ class Recorder:
                 "The script uses torch.compile: compiled regions are shown as such, "
                 "and input and weight gradients inside them are not told apart."
             )
-            return False
+            return self._enter_saved()
         if not can_enter():
             self._warn_once("A dispatch mode of the script is active: input and weight gradients were not told apart.")
             return False
@@ -372,12 +373,22 @@ class Recorder:
         self._hooks.before_backward = self._graph.before_backward
         return True
 
+    def _enter_saved(self) -> bool:
+        """Of a step with compiled code: what is kept for backward, and nothing that a dispatch mode would tell."""
+        weights = [p for module in self._modules.roots.values() for p in module.parameters()]
+        memory = self._memory.watch(self._modules, weights, saved_only=True) if can_enter() else None
+        if memory is None:
+            return False
+        self._modules.mark_layers()
+        self._gradients = SavedMode(memory).__enter__()
+        return True
+
     def _keep_graph(self) -> None:
         watch, self._graph = self._graph, None
         if watch is not None:
             self.builder.graph = watch.graph(self._layers) or self.builder.graph
 
-    def _saved(self, mode: GradientMode) -> None:
+    def _saved(self, mode: GradientMode | SavedMode) -> None:
         self._layers.find(self._modules.roots.values())
         self.builder.layers = self._layers.layers
         self._memory.keep(mode.memory, self._layers, self._log.of_this_step(), self._index)

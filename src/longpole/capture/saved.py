@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from longpole.capture.storages import StorageLives
 
+COMPILED_REGION = "CompiledFunctionBackward"  # of AOTAutograd
 MASK_OPS = frozenset({"aten::bernoulli_", "aten::bernoulli", "aten::native_dropout"})
 
 
@@ -147,7 +148,7 @@ class SavedLog:
         self.op[row] = self.op[row] or name
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             # A Function of the script's: what ran inside its forward is not its name.
-            self.saw_function = True
+            self.saw_function = self.saw_function or name != COMPILED_REGION
             self.op[row] = name.removesuffix("Backward")
             is_made = self.storage[row] >= 0 and self._lives.made_at[self.storage[row]] == self.sequence[row] + 1
             if self.kind[row] in (SavedKind.INPUT, SavedKind.OUTPUT):

@@ -138,6 +138,7 @@ class StepMemory(msgspec.Struct):
     notes: list[str] = []  # whole sentences: what could not be seen
     measured_peak_bytes: int = -1  # by the device's allocator
     calls: Calls = msgspec.field(default_factory=Calls)
+    saved_only: bool = False  # compiled code: of what operations make and free nothing is known
     inside: Inside = msgspec.field(default_factory=Inside)  # not recorded: from `calls` and Allocations
 
 

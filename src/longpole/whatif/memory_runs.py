@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from longpole.analysis.memory_inside import watched_step
+from longpole.analysis.memory_inside import allocator_peak, watched_step
 from longpole.analysis.memory_prices import BatchPoint, Checked
 from longpole.errors import LongpoleError
 from longpole.trace.store import read_trace
@@ -39,7 +39,9 @@ class MemoryRun:
     def peak_bytes(self) -> int | None:
         """The most that tensors hold in the step whose memory was recorded; None where none was."""
         step = watched_step(self.trace)
-        return Lives(step, self.trace.layers).peak_bytes() if step is not None else None
+        if step is None or step.saved_only:
+            return allocator_peak(self.trace)
+        return Lives(step, self.trace.layers).peak_bytes()
 
 
 def run_for_memory(target: Sequence[str], changes: Changes, steps: int) -> MemoryRun:

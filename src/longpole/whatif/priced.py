@@ -31,6 +31,11 @@ def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
             f"{name}: no step's memory was recorded; longpole run records it where the "
             "script has no profiler, dispatch mode or compiled code of its own"
         )
+    if step.saved_only:
+        raise LongpoleError(
+            f"{name} uses torch.compile, which decides for itself what it computes again: there is no price list; "
+            "run it without torch.compile"
+        )
     if not steps_at(trace, Level.OPS):
         raise LongpoleError(f"{name}: no step's operations were recorded; run it for longer")
     try:
