@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +87,8 @@ def cache_folder() -> Path:
 
 def installed_torch() -> str:
     """The installed torch's version, without importing it; "" where there is none."""
+    from importlib import metadata  # here, since opening a trace imports this module, and it brings `email` along
+
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:

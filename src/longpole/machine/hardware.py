@@ -7,7 +7,6 @@ import platform
 from pathlib import Path
 
 import msgspec
-import psutil
 
 _CPU = Path("/sys/devices/system/cpu")
 _UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
@@ -82,10 +81,16 @@ def read_hardware() -> Hardware:
     return Hardware(
         processor=processor,
         cores=usable_cores(),
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=_memory_bytes(),
         caches=_caches(),
         features=tuple(feature for feature in _FEATURES if feature in features),
     )
+
+
+def _memory_bytes() -> int:
+    import psutil  # here, since opening a trace imports this module and needs none of it
+
+    return psutil.virtual_memory().total
 
 
 def usable_cores() -> int:

@@ -155,20 +155,22 @@ def nest(
     return parent
 
 
-def _last_still_open(starts: NDArray[np.int64], ends: NDArray[np.int64], lanes: NDArray[np.int32]) -> NDArray[np.int64]:
+def _last_still_open(starts: NDArray[np.int64], ends: NDArray[np.int64], lanes: NDArray[np.int32]) -> NDArray[np.int32]:
     """For each i the largest j < i of its lane with ends[j] > starts[i], else -1; input sorted by lane, then start.
 
     Everything between a candidate c and its own candidate ended before c started, hence before i does: all
     events may jump to their candidate's candidate at once, which doubles the reach each round.
     """
-    found = np.arange(-1, len(starts) - 1, dtype=np.int64)
-    if len(starts):
-        found[np.flatnonzero(np.r_[True, lanes[1:] != lanes[:-1]])] = NOT_KNOWN
-    open_rows = np.flatnonzero(found >= 0)
+    found = np.arange(-1, len(starts) - 1, dtype=np.int32)
+    if not len(starts):
+        return found
+    found[np.flatnonzero(np.r_[True, lanes[1:] != lanes[:-1]])] = NOT_KNOWN
+    # The first candidate is the row before: neighbours are compared without being looked up, a quarter of the time.
+    open_rows = np.flatnonzero(np.r_[False, ends[:-1] <= starts[1:]] & (found >= 0))
     while len(open_rows):
-        candidate = found[open_rows]
-        ended = ends[candidate] <= starts[open_rows]
-        open_rows = open_rows[ended]
-        found[open_rows] = found[candidate[ended]]
-        open_rows = open_rows[found[open_rows] >= 0]
+        further = found[found[open_rows]]
+        found[open_rows] = further
+        known = further >= 0
+        open_rows, further = open_rows[known], further[known]
+        open_rows = open_rows[ends[further] <= starts[open_rows]]
     return found
