@@ -207,6 +207,14 @@ def test_the_three_figures_stand_in_the_table_and_on_the_page(width: int) -> Non
         assert figure in page(found)
 
 
+def test_a_busy_machine_is_named_where_threads_made_a_step_far_slower() -> None:
+    slow = made(run(100.0), run(100.0), name="slow", threads=[run(900.0, threads=2)])
+    good = made(run(100.0), run(100.0), name="good", threads=[run(60.0, threads=2)])
+    for shown in (text(made_survey(slow, good), 200), page(made_survey(slow, good))):
+        assert "More threads made slow far slower" in shown
+    assert "far slower" not in text(made_survey(good), 200)
+
+
 def test_nothing_is_said_of_what_no_row_knows() -> None:
     shown = text(made_survey(made(run(serial=None))), 100)
     assert "How parallel" not in shown

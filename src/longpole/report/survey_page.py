@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from longpole.report.figures import DASH, byte_size, clean, ms, number, percent
-from longpole.report.survey_parallel import cost, gave, limit, not_known, pays_to, serial_share
+from longpole.report.survey_parallel import cost, gave, limit, not_known, pays_to, serial_share, slowed
 from longpole.report.survey_text import PHASES, bound_by, other_share, phase_share, with_interval
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _parallel(row: Row) -> list[Cell]:
 
 
 def _reasons(survey: Survey) -> str:
-    return "\n".join(f"<p>{_safe(reason)}</p>" for reason in not_known(survey.rows))
+    return "\n".join(f"<p>{_safe(reason)}</p>" for reason in slowed(survey.rows) + not_known(survey.rows))
 
 
 def _bar(shares: Sequence[tuple[str, float]]) -> str:

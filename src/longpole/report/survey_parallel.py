@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Shown = tuple[str, "Callable[[Row], str]"]
 NO_END = 20.0  # a limit above this many times is as good as none
 LONGEST_REASON = 200
+FAR_SLOWER = 0.6  # times as fast
 
 BATCH_NOTE = (
     "* fixed: what a step costs however small its batch; pays to: the batch from which a sample costs at most 5 % more "
@@ -70,7 +71,25 @@ def notes_of(rows: Sequence[Row]) -> list[str]:
     batch, threads = any(row.over_batch for row in rows), any(row.over_threads for row in rows)
     notes = ((batch, BATCH_NOTE), (threads, THREADS_NOTE), (any(row.serial for row in rows), CHAIN_NOTE),
              (batch or threads, LINE_NOTE))  # fmt: skip
-    return [note for is_said, note in notes if is_said] + not_known(rows)
+    return [note for is_said, note in notes if is_said] + slowed(rows) + not_known(rows)
+
+
+def slowed(rows: Sequence[Row]) -> list[str]:
+    """A word on networks that more threads made far slower: the network is seldom to blame."""
+    names = [
+        row.network
+        for row in rows
+        if row.over_threads
+        and row.over_threads.gained
+        and row.over_threads.gained.high is not None
+        and row.over_threads.gained.high < FAR_SLOWER
+    ]
+    if not names:
+        return []
+    said = (
+        f"* More threads made {', '.join(names)} far slower: other programs were at work on these cores, and threads "
+    )
+    return [said + "waited for each other. Measure again on a quiet machine, with --again."]
 
 
 def cost(estimate: Estimate) -> str:
