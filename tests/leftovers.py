@@ -178,7 +178,8 @@ def _torch_settings() -> dict[str, Any]:
     settings["profiler on"] = torch._C._autograd._profiler_enabled()
     settings["dispatch modes"] = torch._C._len_torch_dispatch_stack()
     settings["function modes"] = torch._C._len_torch_function_stack()
-    settings["saved-tensor hooks"] = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # torch 2.4 does not tell
+    settings["saved-tensor hooks"] = top and top(True)
     settings["grad mode"] = torch.is_grad_enabled()
     settings["torch threads"] = torch.get_num_threads()
     return settings

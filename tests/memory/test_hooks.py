@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from longpole.capture import internals
 from longpole.capture.saved import SavedLog
-from longpole.capture.saved_hooks import WatchingHooks
+from longpole.capture.saved_hooks import WatchingHooks, hook_stack
 from longpole.capture.storages import StorageLives
 from longpole.trace.clock import monotonic_ns
 from memory.nets import watch
@@ -145,6 +146,22 @@ def test_a_second_gradient_goes_through() -> None:
     assert torch.equal(turn(), seen)
 
 
+@pytest.fixture(params=["torch tells what lies on top", "it does not"])
+def tells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to know the stack of hooks: torch's own, and that for torch 2.4."""
+    if request.param == "it does not":
+        monkeypatch.setattr(internals, "top_saved_hooks", None)
+
+
+def no_hooks() -> bool:
+    saved: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(1) or tensor, lambda tensor: tensor):
+        pass
+    torch.ones(2, requires_grad=True).exp()
+    return not saved and hook_stack.top() is None
+
+
+@pytest.mark.usefixtures("tells")
 def test_functional_transforms_run_and_hooks_come_back() -> None:
     found = log()
     hooks = WatchingHooks(found)
@@ -158,9 +175,10 @@ def test_functional_transforms_run_and_hooks_come_back() -> None:
         assert len(found.storage) == before + 1
     finally:
         hooks.stop()
-    assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+    assert no_hooks()
 
 
+@pytest.mark.usefixtures("tells")
 def test_hooks_of_the_scripts_own_lie_on_top_and_stay() -> None:
     seen: list[torch.Tensor] = []
     hooks = WatchingHooks(log())
@@ -169,7 +187,7 @@ def test_hooks_of_the_scripts_own_lie_on_top_and_stay() -> None:
         hooks.stop()
         torch.ones(2, requires_grad=True).exp()
     assert len(seen) == 1
-    assert torch._C._autograd._top_saved_tensors_default_hooks(True) is None
+    assert no_hooks()
 
 
 def test_times_run_from_saved_to_used_to_freed() -> None:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from longpole.capture import internals
 from longpole.capture.interpreter import frame_at
 from longpole.capture.modules import CALL_WIDTH
-from longpole.capture.saved_hooks import WatchingHooks, lifted, top_hooks
+from longpole.capture.saved_hooks import WatchingHooks, hook_stack, lifted
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.kinds import Role
 
@@ -86,8 +86,8 @@ class GradientMode(TorchDispatchMode):
         self._weights = {_storage(weight) for weight in weights}
         self._loop_codes = loop_codes
         self._hooks: WatchingHooks | None = None
-        self._ordinals: dict[tuple[int, str], int] = {}
-        self._node = 0
+        self._ordinals: dict[str, int] = {}
+        self._node: Any = None  # held while it runs: the identity of one that is gone may be another's
         self._sequence = internals.sequence_number()
 
     def __enter__(self) -> GradientMode:
@@ -99,6 +99,7 @@ class GradientMode(TorchDispatchMode):
 
     def __exit__(self, *details: Any) -> None:
         """Out from below whatever the script has put on top since."""
+        self._node = None
         if self._hooks is not None:
             self._hooks.stop()
         with lifted(_top_mode, lambda mode: mode is self, internals.pop_mode, internals.push_mode) as found:
@@ -168,12 +169,11 @@ class GradientMode(TorchDispatchMode):
 
     def _count(self, node: Any, name: str) -> int:
         """How many ops of this name the node ran before; a node may run again for a second backward."""
-        if id(node) != self._node:
-            self._node = id(node)
+        if node is not self._node:
+            self._node = node
             self._ordinals.clear()
-        key = (self._node, name)
-        self._ordinals[key] = self._ordinals.get(key, -1) + 1
-        return self._ordinals[key]
+        self._ordinals[name] = self._ordinals.get(name, -1) + 1
+        return self._ordinals[name]
 
     def _share(self, name: str, args: tuple[Any, ...], *, to_weight: bool, to_input: bool) -> float:
         """Which part of the op's work makes weight gradients: all, none, or half of a fused recurrent one.
@@ -198,7 +198,7 @@ def _top_mode() -> Any:
 
 def can_enter() -> bool:
     """Whether a mode of ours would be on top and stay there: nobody else's mode or hooks are active."""
-    return _top_mode() is None and top_hooks() is None
+    return _top_mode() is None and hook_stack.top() is None
 
 
 def _storage(tensor: torch.Tensor) -> int:

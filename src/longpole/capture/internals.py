@@ -1,7 +1,7 @@
 """The private names of torch that longpole uses, in one place: what to look at when a new torch comes.
 
-Each has been there since torch 2.4 at least. A name that is gone fails when the recorder is made, before any
-hook is in place: the script runs on, and longpole says that it could not measure.
+Each has been there since torch 2.4 at least, but where None is said. A name that is gone fails when the recorder is
+made, before any hook is in place: the script runs on, and longpole says that it could not measure.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportAttributeAccessIssue=false
@@ -29,7 +29,8 @@ current_node: Callable[[], Any] = torch._C._current_autograd_node
 
 push_saved_hooks: Callable[..., None] = _autograd._push_saved_tensors_default_hooks
 pop_saved_hooks: Callable[[], None] = _autograd._pop_saved_tensors_default_hooks
-top_saved_hooks: Callable[[bool], Any] = _autograd._top_saved_tensors_default_hooks
+# None in torch 2.4: `saved_hooks.HookStack` has another way there.
+top_saved_hooks: Callable[[bool], Any] | None = getattr(_autograd, "_top_saved_tensors_default_hooks", None)
 # False inside torch.func's transforms, and where the script has said so.
 saved_hooks_allowed: Callable[[], bool] = _autograd._saved_tensors_hooks_is_enabled
 # Where torch.func's transforms find `_saved_tensors_hooks_disable` and `_enable`.
@@ -43,6 +44,9 @@ prepare_profiler: Callable[[Any], None] = profiler.profile._prepare_trace
 start_profiler: Callable[[Any], None] = profiler.profile._start_trace
 stop_profiler: Callable[[], Any] = torch.autograd._disable_profiler
 after_profiler: Callable[[], None] = profiler._run_on_profiler_stop
+# Events have had a type to tell since torch 2.5 at the earliest: `event_kinds` has another way.
+events_tell_their_type = hasattr(_autograd._KinetoEvent, "activity_type")
+CPU: Any = _autograd.DeviceType.CPU
 is_profiling: Callable[[], bool] = torch.autograd._profiler_enabled
 
 LoaderIterator: Any = torch.utils.data.dataloader._BaseDataLoaderIter

@@ -21,6 +21,7 @@ from torch.autograd.profiler import profile
 
 from longpole.capture import internals
 from longpole.capture.allocations import MEMORY, QuietFrees, sizes_of
+from longpole.capture.event_kinds import ON_DEVICE, kind_of
 from longpole.capture.patches import Patches
 from longpole.trace.build import events_piece
 from longpole.trace.clock import monotonic_ns
@@ -32,25 +33,9 @@ if TYPE_CHECKING:
 
     from longpole.trace.build import Piece, TraceBuilder
 
-KINDS = {
-    "cpu_op": Kind.OP,
-    "user_annotation": Kind.ANNOTATION,
-    "python_function": Kind.PYTHON,
-    "kernel": Kind.KERNEL,
-    "concurrent_kernel": Kind.KERNEL,
-    "gpu_memcpy": Kind.MEMCPY,
-    "gpu_memset": Kind.MEMSET,
-    "gpu_user_annotation": Kind.DEVICE_ANNOTATION,
-    "cuda_runtime": Kind.RUNTIME,
-    "cuda_driver": Kind.RUNTIME,
-    "xpu_runtime": Kind.RUNTIME,
-    "privateuse1_runtime": Kind.RUNTIME,
-    "cuda_sync": Kind.SYNC,
-}
 NEED_VALUES = ("conv", "attention", "pool", "rnn", "lstm", "norm", "mm_backward")
 NOISE = (b"USDT:", b"ERROR: External init callback must run in same thread")  # the second: no main thread
 ACCUMULATE = 1 << 62
-ON_DEVICE = (Kind.KERNEL, Kind.MEMCPY, Kind.MEMSET, Kind.DEVICE_ANNOTATION, Kind.SYNC)
 
 
 class KinetoBlock:
@@ -226,7 +211,7 @@ class _Reader:
         return events_piece({name: np.asarray(column) for name, column in columns.items()})
 
     def _row(self, event: Any, main_thread: int) -> tuple[int, ...]:
-        kind = KINDS.get(event.activity_type(), Kind.OTHER)
+        kind = kind_of(event)
         on_device = kind in ON_DEVICE
         start = event.start_ns() - self._offset_ns
         return (

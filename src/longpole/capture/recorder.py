@@ -27,6 +27,7 @@ from longpole.capture.modules import LayerTable, ModuleMarks
 from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
+from longpole.capture.saved_hooks import hook_stack
 from longpole.capture.serial_chain import GraphWatch
 from longpole.capture.turns import TurnFinder
 from longpole.trace.build import TraceBuilder
@@ -99,6 +100,7 @@ class Recorder:
         self._log.on_mark = self._loop.on_mark
         try:
             self._hooks.start()
+            hook_stack.follow()
             self._kineto.watch()
             self._modules.discover()
         except BaseException:
@@ -147,7 +149,7 @@ class Recorder:
         self._active = False
         self._log.close()
         parts = (self._stop_sampler, self._stop_gradients, self._kineto.drop, self._kineto.unwatch)
-        for part in (*parts, self._modules.stop, self._hooks.stop):
+        for part in (*parts, self._modules.stop, hook_stack.leave, self._hooks.stop):
             self._tried(part)
 
     def _tried(self, part: Callable[[], None]) -> None:
@@ -429,6 +431,7 @@ class Recorder:
             self._log.close()
             self._modules.stop()
             self._kineto.unwatch()
+            hook_stack.leave()
             self._hooks.stop()
             self._writer = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from longpole.capture.saved import SavedLog
+
+
+class HookStack:
+    """The hooks on saved tensors that are in place on this thread, whoever put them there.
+
+    torch 2.4 does not tell what lies on top. There, what is put on it is followed from `follow` on.
+    """
+
+    def __init__(self) -> None:
+        self._patches = Patches()
+        self._followed: dict[int, list[Any]] | None = None  # by thread
+
+    def follow(self) -> bool:
+        """Whether following began with this call: who began it ends it, by `leave`."""
+        if internals.top_saved_hooks is not None or self._followed is not None:
+            return False
+        self._followed = defaultdict(list)
+        self._patches.set(internals.AUTOGRAD, "_push_saved_tensors_default_hooks", lambda *pair: self.push(pair))
+        self._patches.set(internals.AUTOGRAD, "_pop_saved_tensors_default_hooks", self.pop)
+        return True
+
+    def leave(self) -> None:
+        self._patches.undo()
+        self._followed = None
+
+    def top(self) -> Any:
+        if internals.top_saved_hooks is not None:
+            return internals.top_saved_hooks(True)
+        here = self._here()
+        return here[-1] if here else None
+
+    def push(self, hooks: Any) -> None:
+        internals.push_saved_hooks(*hooks)
+        self._here().append(hooks)
+
+    def pop(self) -> None:
+        internals.pop_saved_hooks()
+        del self._here()[-1:]
+
+    def _here(self) -> list[Any]:
+        return [] if self._followed is None else self._followed[threading.get_ident()]
+
+
+hook_stack = HookStack()
 
 
 class WatchingHooks:
@@ -25,9 +71,11 @@ class WatchingHooks:
         self._log = log
         self._patches = Patches()
         self._aside = False
+        self._follows = False
 
     def start(self) -> None:
-        internals.push_saved_hooks(self._log.pack, self._log.unpack)
+        self._follows = hook_stack.follow()
+        hook_stack.push((self._log.pack, self._log.unpack))
         disable = internals.AUTOGRAD._saved_tensors_hooks_disable
         enable = internals.AUTOGRAD._saved_tensors_hooks_enable
 
@@ -52,25 +100,27 @@ class WatchingHooks:
         self._patches.undo()
         self._aside = False
         self._log.is_open = False
-        with lifted(top_hooks, self._is_mine, pop_hooks, push_hooks) as found:
+        with lifted(hook_stack.top, self._is_mine, hook_stack.pop, hook_stack.push) as found:
             if found:
-                pop_hooks()
+                hook_stack.pop()
+        if self._follows:
+            hook_stack.leave()
 
     def _is_mine(self, hooks: Any) -> bool:
         return hooks[0] == self._log.pack
 
     def _step_aside(self) -> None:
         """Hooks of the script's on top of ours are its own affair: it is told of them as without us."""
-        found = top_hooks()
+        found = hook_stack.top()
         if found is not None and self._is_mine(found):
-            pop_hooks()
+            hook_stack.pop()
             self._aside = True
             self._log.saw_transform = True
 
     def _come_back(self) -> None:
         if self._aside and internals.saved_hooks_allowed():
             self._aside = False
-            internals.push_saved_hooks(self._log.pack, self._log.unpack)
+            hook_stack.push((self._log.pack, self._log.unpack))
 
 
 @contextmanager
@@ -87,15 +137,3 @@ def lifted(
     finally:
         for other in reversed(above):
             push(other)
-
-
-def top_hooks() -> Any:
-    return internals.top_saved_hooks(True)
-
-
-def pop_hooks() -> None:
-    internals.pop_saved_hooks()
-
-
-def push_hooks(hooks: Any) -> None:
-    internals.push_saved_hooks(*hooks)
