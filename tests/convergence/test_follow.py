@@ -106,6 +106,76 @@ def test_what_the_script_says_is_found_and_what_it_returns(tmp_path: Path) -> No
     assert 0 < observed.following_ns < 1e6
 
 
+def test_figures_are_found_in_whatever_way_they_are_told(tmp_path: Path) -> None:
+    """Percent becomes a share; a figure told every third step is one of every third step."""
+    done, observed = followed(tmp_path, str(SCRIPTS / "says_in_many_ways.py"))
+    assert done.returncode == 0, done.stderr
+    values = [float.fromhex(word) for word in done.stdout.splitlines()[-1].split()[1:]]
+    shares = [1 / (1 + value) for value in values]
+    every = list(range(1, 13))
+    expected = {
+        "loss": ("backward", every, values),
+        "acc": ("printed", every, shares),
+        "val_loss": ("printed", every, values),
+        "train_loss": ("printed", every, values),
+        "f1": ("printed", every, shares),
+        "critic loss": ("printed", every, values),
+        "top-1": ("printed", every, shares),
+        "bar_loss": ("printed", every, values),
+        "mean loss": ("printed", [4, 8, 12], [sum(values[at : at + 4]) / 4 for at in (0, 4, 8)]),
+        "test_loss": ("printed", [3, 6, 9, 12], values[2::3]),
+        "Loss/valid": ("logged", [3, 6, 9, 12], values[2::3]),
+        "wandb_loss": ("logged", [3, 6, 9, 12], values[2::3]),
+        "auc": ("logged", [3, 6, 9, 12], shares[2::3]),
+    }
+    found = {one.name: one for one in metrics_of(observed)}
+    assert set(found) - {"images.0", "images.1"} == set(expected)
+    for name, (source, steps, told) in expected.items():
+        assert found[name].source == source
+        assert list(found[name].points.steps) == steps
+        assert list(found[name].points.values) == pytest.approx(told, abs=1e-6)
+
+
+@pytest.mark.parametrize("critic_steps", [1, 3])
+def test_a_gan_has_two_losses_and_they_are_the_same_to_the_bit(critic_steps: int, tmp_path: Path) -> None:
+    """One value a turn each; of several critic steps in a turn, their mean."""
+    words = (str(SCRIPTS / "gan.py"), "--critic-steps", str(critic_steps))
+    done, observed = followed(tmp_path, *words, changes=Changes(seed=0))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plainly(*words)
+    said = {who: [float.fromhex(line.split()[1]) for line in done.stdout.splitlines() if line.startswith(who)]
+            for who in ("judge", "maker")}  # fmt: skip
+    judge, maker = observed.losses
+    assert (judge.name, maker.name) == ("loss 1", "loss 2")
+    if critic_steps == 1:
+        assert judge.values == said["judge"]
+        assert maker.values == said["maker"]
+    assert sorted(maker.values) == sorted(said["maker"])
+    assert set(judge.steps) | set(maker.steps) == set(range(1, len(observed.step_ends_ns) + 1))
+    with pytest.raises(LongpoleError, match="--metric: loss 1, loss 2"):
+        pick(metrics_of(observed), None)
+
+
+DIGITS = ["--steps", "20", "--batch-size", "8", "--width", "4"]
+
+
+def test_the_digits_example_says_the_same_and_its_losses_are_followed_to_the_bit(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    script = tmp_path / "digits.py"
+    text = (ROOT / "examples" / "finetune_digits.py").read_text()
+    script.write_text(
+        text.replace(
+            "        optimizer.step()\n", "        optimizer.step()\n        print('bits', loss.item().hex())\n"
+        )
+    )
+    done, observed = followed(tmp_path, str(script), *DIGITS, changes=Changes(seed=0))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plainly(str(script), *DIGITS)
+    bits = [float.fromhex(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("bits ")]
+    assert len(bits) == 20
+    assert observed.losses[0].values == bits
+
+
 def test_a_run_ends_after_the_steps_it_may_have_and_its_last_words_are_heard(tmp_path: Path) -> None:
     done, observed = followed(tmp_path, TELLS_ALL, "--steps", "1000000", max_steps=5)
     assert done.returncode == 0

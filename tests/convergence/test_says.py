@@ -85,6 +85,12 @@ def test_texts_become_lines_with_the_step_of_their_end() -> None:
     assert said == [(0, 11, "acc", 0.1), (1, 14, "loss", 2.0), (2, 15, "acc", 0.2), (2, 16, "loss", 1.5)]
 
 
+def test_a_bar_that_begins_with_a_carriage_return_counts_when_it_is_written() -> None:
+    texts = [Text(step, 10 * step, "stderr", f"\r{step}/3 loss={step / 4}") for step in (1, 2, 3)]
+    said = [(one.step, one.ns, one.value) for one in read_texts(texts)]
+    assert said == [(1, 10, 0.25), (2, 20, 0.5), (3, 30, 0.75)]
+
+
 def test_one_figure_that_is_printed_and_logged_counts_once() -> None:
     texts = [Text(3, 10, "logging", "loss=0.5\n"), Text(3, 11, "stderr", "INFO:root:loss=0.5\n")]
     assert [(one.step, one.name, one.value) for one in read_texts(texts)] == [(3, "loss", 0.5)]

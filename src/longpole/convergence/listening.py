@@ -25,6 +25,7 @@ LOGGERS = (
     ("tensorboardX.writer", "SummaryWriter", "add_scalar", SCALAR),
     ("tensorboardX.writer", "SummaryWriter", "add_scalars", SCALARS),
     ("wandb.sdk.wandb_run", "Run", "log", DICTIONARY),
+    ("wandb.sdk.lib.noop_run", "NoopRun", "log", DICTIONARY),  # mode="disabled"
 )
 
 

@@ -140,11 +140,16 @@ def read_texts(texts: Iterable[Text]) -> list[Said]:
 
 
 def _lines(texts: Iterable[Text]) -> Iterator[tuple[int, int, str]]:
-    """Whole lines with the step and the time of their end; streams are kept apart."""
+    """Whole lines with the step and the time of their end; streams are kept apart.
+
+    A progress bar begins with a carriage return: its line ended when it was written, and not when the next one is.
+    """
     waiting: dict[str, str] = {}
     last: dict[str, tuple[int, int]] = {}
     for text in texts:
         *lines, rest = re.split(r"[\r\n]", waiting.get(text.stream, "") + text.text)
+        if text.text.startswith("\r") and lines[0]:
+            yield *last[text.stream], lines.pop(0)
         yield from ((text.step, text.ns, line) for line in lines if line)
         waiting[text.stream] = rest[-LONGEST_LINE:]
         last[text.stream] = text.step, text.ns
