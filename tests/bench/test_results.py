@@ -212,6 +212,18 @@ def test_a_budget_stops_and_the_next_run_goes_on(cache: Path) -> None:
     assert f"load {again.conditions['load']}" in first_line
 
 
+def test_what_did_not_fit_is_tried_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    arguments = ["--suite", "deepbench-inference-device", "--op", "rnn", "--check", "--results", str(cache / "r.json")]
+    with monkeypatch.context() as small:
+        small.setattr("longpole.bench.memory._ROOM", 0.0)
+        first = CliRunner().invoke(command, [*arguments, "--json"])
+    assert all("GiB are free" in row["skipped"] for row in json.loads(first.stdout)["rows"])
+    second = CliRunner().invoke(command, [*arguments, "--json"])
+    assert "3 sizes;" in second.stderr
+    assert all(row["correct"] and row["skipped"] is None for row in json.loads(second.stdout)["rows"])
+
+
 def test_the_operations_of_ones_own_network(cache: Path) -> None:
     pytest.importorskip("torch")
     mm = {"op": "aten::mm", "shapes": "[[4, 3], [3, 5]]", "ms": 1.0, "calls": 2, "op_class": "matmul"}

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from longpole.bench.session import Wanted, prepare, rank, run_session
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from longpole.bench.mine import StudyOp
-    from longpole.bench.results import Results, Row
+    from longpole.bench.results import Results
     from longpole.bench.suites import Size
 
-_COLLECTIVE = frozenset({"all_reduce", "collective"})
 _SUITES_HELP = "deepbench-train, deepbench-inference-server, deepbench-inference-device, modern, mine=STUDY.json."
 _CACHE_HELP = "Caches as the last call left them, or emptied before each call."
 _EACH_HELP = "At most, to measure one piece of one size; never fewer than 5 samples."
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line asked for."""
-
-    dtype: str
-    device: str
-    threads: int | None
-    caches: tuple[str, ...]
-    budget_s: float | None
-    each_s: float
-    ranks: tuple[int, ...]
-    again: bool
-    results: Path | None
-    quiet: bool
-    check_only: bool = False
 
 
 @click.command(
@@ -123,8 +102,7 @@ def command(ctx: click.Context, **options: Any) -> None:
     if suite is not None and ctx.args:
         raise LongpoleError(f"{ctx.args[0]} means nothing beside --suite; leave one of them out")
     options["against"] = _devices(options["against"])
-    if _rank() > 0:
-        # Under torchrun every rank runs collectives, and the first reports.
+    if rank() > 0:
         options.update(quiet=True, json_path=None, csv_path=None, html_path=None, markdown_path=None)
     wanted = _wanted(options)
     if suite is not None and suite.startswith("mine="):
@@ -138,7 +116,8 @@ def command(ctx: click.Context, **options: Any) -> None:
         if options["list_only"]:
             _list(suite or operation, sizes, options["json_path"])
             return
-        results = _run(suite or "one", sizes, wanted)
+        say = (lambda _: None) if wanted.quiet else _say
+        results = run_session(suite or "one", sizes, wanted, say, lambda count: _progress(wanted.quiet or not count))
     _publish(results, options)
     if any(row.correct is False for row in results.rows):
         raise LongpoleError("some results differ from float64 by more than rounding explains: rows marked with !")
@@ -153,8 +132,8 @@ def _wanted(options: dict[str, Any]) -> Wanted:
     )  # fmt: skip
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0") or 0)
+def _say(sentence: str) -> None:
+    click.echo(f"longpole: {sentence}", err=True)
 
 
 def _devices(names: Sequence[str]) -> list[str]:
@@ -195,93 +174,6 @@ def _list(name: str, sizes: Sequence[Size], json_path: str | None) -> None:
     listing = [{"op": s.op, "index": s.index, "label": s.label, "flops": s.flops, "params": dict(s.row)} for s in sizes]
     document = {"suite": name, "counts": counts, "sizes": listing}
     _write(json_path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
-
-
-def _prepare(wanted: Wanted) -> None:
-    """Sets the threads asked for; a LongpoleError where there is no torch."""
-    try:
-        from longpole.bench.conditions import use_threads
-    except ImportError as error:
-        raise LongpoleError(f"running operations needs torch ({error}); pip install torch") from error
-    use_threads(wanted.threads)
-
-
-def _run(name: str, sizes: Sequence[Size], wanted: Wanted) -> Results:
-    _prepare(wanted)
-    from longpole.bench.conditions import conditions
-    from longpole.bench.results import Results, differences, load_results, save_results
-
-    results = Results(conditions(wanted.device))
-    path = wanted.results or _kept_at(name, wanted, results)
-    keep = name != "one" or wanted.results is not None
-    kept = load_results(path) if keep and not wanted.again else None
-    if kept is not None:
-        unfair = differences(kept, results)
-        if unfair:
-            raise LongpoleError(f"{path} holds under other conditions ({unfair[0]}); --again forgets it")
-        results.rows = kept.rows
-    done = {row.key() for row in results.rows if _is_done(row, wanted)}
-    todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]
-    if not wanted.quiet:
-        skipped = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
-        click.echo(f"longpole: {len(todo)} size{'' if len(todo) == 1 else 's'}{skipped}; least work first", err=True)
-    measured = False
-    for rows in _measure(todo, wanted):
-        measured = measured or any(row.skipped is None for row in rows)
-        fresh = {row.key() for row in rows}
-        results.rows = [row for row in results.rows if row.key() not in fresh] + rows
-        if keep and _rank() == 0:
-            save_results(results, path)
-    if kept is not None and not measured:
-        results.conditions = kept.conditions  # those of the measurements, when they were made
-    asked = {_key(size, wanted, cache) for size in sizes for cache in _caches(size, wanted)}
-    left = len(sizes) - len({(row.op, row.index) for row in results.rows if row.key() in asked})
-    if left and not wanted.quiet:
-        click.echo(f"longpole: the budget ended with {left} sizes to go; the same command goes on from here", err=True)
-    return Results(results.conditions, [row for row in results.rows if row.key() in asked])
-
-
-def _is_done(row: Row, wanted: Wanted) -> bool:
-    """A result that was only checked is still to be timed; a collective that did not fit may fit with other ranks."""
-    if row.skipped is not None:
-        return row.op not in _COLLECTIVE
-    return row.median_ms is not None or wanted.check_only
-
-
-def _caches(size: Size, wanted: Wanted) -> tuple[str, ...]:
-    return ("hot",) if size.op in _COLLECTIVE else wanted.caches
-
-
-def _key(size: Size, wanted: Wanted, cache: str) -> tuple[str, str, int, str, str, str]:
-    dtype = wanted.dtype
-    if size.op in _COLLECTIVE:
-        dtype = size.row.get("dtype", "fp32")
-    return size.suite, size.op, size.index, size.label, dtype, cache
-
-
-def _kept_at(name: str, wanted: Wanted, results: Results) -> Path:
-    from longpole.bench.results import DECISIVE
-    from longpole.machine.ceilings import cache_folder
-
-    key = "|".join(results.conditions.get(each, "") for each in DECISIVE)
-    return cache_folder() / "ops" / f"{name}-{wanted.dtype}-{sha256(key.encode()).hexdigest()[:12]}.json"
-
-
-def _measure(sizes: Sequence[Size], wanted: Wanted) -> Iterator[list[Row]]:
-    """Collectives after everything else: they need processes of their own."""
-    from longpole.bench.ranks import run_collectives
-    from longpole.bench.run import Options, run_sizes
-    from longpole.bench.timing import Protocol
-
-    plain = [size for size in sizes if size.op not in _COLLECTIVE]
-    shared = [size for size in sizes if size.op in _COLLECTIVE]
-    options = Options(wanted.dtype, wanted.device, wanted.caches, Protocol(wanted.each_s), wanted.budget_s)
-    options = replace(options, check_only=wanted.check_only)
-    deadline_s = None if wanted.budget_s is None else time.monotonic() + wanted.budget_s
-    with _progress(wanted.quiet or not plain) as seen:
-        yield from run_sizes(plain, options, seen)
-    if shared:
-        yield from run_collectives(shared, wanted.ranks, wanted.each_s / 4, deadline_s)
 
 
 def _progress(quiet: bool) -> Any:
@@ -336,7 +228,7 @@ def _list_mine(suite: str, ops: list[StudyOp], json_path: str | None) -> None:
 
 
 def _run_mine(ops: list[StudyOp], wanted: Wanted) -> Results:
-    _prepare(wanted)
+    prepare(wanted)
     from longpole.bench.conditions import conditions, torch_threads
     from longpole.bench.mine import run_mine, together
     from longpole.bench.results import Results
@@ -348,7 +240,7 @@ def _run_mine(ops: list[StudyOp], wanted: Wanted) -> Results:
     rows = list(run_mine(ops, Protocol(wanted.each_s), load_ceilings(threads=torch_threads()), wanted.budget_s))
     left = len(together(ops)) - len(rows)
     if left and not wanted.quiet:
-        click.echo(f"longpole: the budget ended with {left} operations to go, those that take least", err=True)
+        _say(f"the budget ended with {left} operations to go, those that take least")
     return Results(conditions("cpu"), rows)
 
 
