@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,14 +49,12 @@ def device_study(traces: Sequence[Trace], step: int | None = None) -> Study:
 
 def _study_of_one(trace: Trace, step: int | None) -> Study:
     """The same of a single rank, on two cores: what takes long and makes little is done beside the rest."""
+    communication = beside(trace, lambda: communication_times(trace))
     half = attributed(trace, step)
     window = _middle_step(half.turns)
-    path_and_communication = beside(
-        trace, lambda: (critical_path(trace, window, _columns(half.marks)), communication_times(trace))
-    )
-    one = measured(half, [])
-    path, communication = path_and_communication()
-    return _study([replace(one, communication=communication)], lambda _: path)
+    path = beside(trace, lambda: critical_path(trace, window, _columns(half.marks)))
+    one = measured(half, communication())
+    return _study([one], lambda _: path())
 
 
 def study_of_ranks(studied: Sequence[OneRank]) -> Study:
