@@ -108,6 +108,8 @@ def check_sides(sides: list[list[str]], options: dict[str, Any]) -> None:
         if is_module and len(words) < 2:
             raise LongpoleError("-m needs the name of a module: longpole converge -m package.train")
         check(Target(words[1] if is_module else words[0], is_module=is_module))
+    if options["to_the_end"] and options["target"] is None and not is_section(options):
+        raise LongpoleError("--to-the-end is about a --target, at which runs are stopped; without one, none is")
     freezes = options["freeze"] or options["freeze_only"]
     if len(sides) == 2 and (options["init"] or freezes):
         raise LongpoleError("--init and --freeze compare ways of one script; leave out what follows --")
@@ -173,7 +175,7 @@ def _frozen_ways(words: list[str], wish: Wish, only: str | None) -> list[Way]:
     free = Way("none frozen", words)
     layers = follow(free, 0, Limits(2, wish.budget_s)).layers
     if len(layers) < 2:
-        raise LongpoleError(f"{_script(words)}: {len(layers)} layers with parameters were seen: nothing to freeze")
+        raise LongpoleError(f"{_script(words)}: fewer than two layers with parameters were seen: nothing to freeze")
     numbers = numbers_to_try(len(layers)) if only is None else _numbers(only, len(layers))
     return [free, *(Way(f"{number} frozen", words, Changes(freeze=number)) for number in numbers)]
 
