@@ -258,3 +258,22 @@ def test_against_torchs_flop_counter(name: str) -> None:
     events = profile.profiler.kineto_results.events()
     assert theirs > 0
     assert outermost_cost(events, ("aten::mm", "addmm", "bmm", "convolution")) == theirs
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9))
+def test_without_strides_the_fewest_taps_of_all_that_fit_count(size: int, positions: int, kernel: int) -> None:
+    """An output of one image and channel; the fewest of all strides and paddings, one by one."""
+    counts = [
+        sum(0 <= place * stride + tap - padding < size for place in range(positions) for tap in range(kernel))
+        for padding in range(kernel)
+        for stride in range(1, size + 2 * kernel)
+        if size + 2 * padding >= kernel and output_size(size, kernel, stride, padding, 1) == positions
+    ]
+    cost = cost_of(
+        "aten::cudnn_convolution", [[1, 1, size], [1, 1, kernel]], output=(1, 1, positions), dtypes=["float", "float"]
+    )
+    if counts:
+        assert cost is not None
+        assert (cost.flops, cost.must_compute) == (2 * positions * kernel, 2 * min(counts))
+    else:
+        assert cost is None

@@ -71,14 +71,18 @@ class Geometry:
 
 @lru_cache(maxsize=4096)
 def _fewest_taps(positions: int, size: int, kernel: int) -> int | None:
-    """`_taps` of the stride and padding, of those that make `positions` of `size`, that has the fewest."""
-    if not 0 < positions <= _LARGEST_KERNEL or not 0 < kernel <= _MOST_GUESSED:
+    """`_taps` of the stride and padding, of those that make `positions` of `size`, that has the fewest.
+
+    What hangs over the borders is a sum of convex functions of the stride, so its most is at the least or largest.
+    """
+    if positions < 1 or not 0 < kernel <= _MOST_GUESSED:
         return 0
     found: list[int] = []
     for padding in range(kernel):
         room = size + 2 * padding - kernel
-        strides = range(room // positions + 1, room // max(positions - 1, 1) + 1) if positions > 1 else (room + 1,)
-        found += [_taps(positions, size, kernel, stride, padding, 1) for stride in strides if room >= 0 and stride > 0]
+        least, largest = room // positions + 1, room // (positions - 1) if positions > 1 else room + 1
+        strides = (least, largest) if 0 < least <= largest and room >= 0 else ()
+        found += [_taps(positions, size, kernel, stride, padding, 1) for stride in strides]
     return min(found, default=None)
 
 
