@@ -2,9 +2,11 @@
 
 Runs A (as it is) and B (checkpointed) alternate, A B A B, each in a process of its own. The price is made from the
 first A. Bytes must be within 2 %; milliseconds within 10 %, or within the noise: the 95 % interval of the differences
-of neighbours. Of the largest batch, the predicted peak must be within 5 % of the measured one.
+of neighbours. Where that interval is wider than the price itself nothing is decided, and that is said: the machine must
+be quiet. Of the largest batch, the predicted peak must be within 5 % of the measured one; bytes need no quiet machine.
 
-    python benchmarks/checkpoint_price.py --rounds 3 [--only gpt]
+    OMP_NUM_THREADS=1 python benchmarks/checkpoint_price.py --part price --rounds 3 [--only gpt]
+    OMP_NUM_THREADS=1 python benchmarks/checkpoint_price.py --part batch [--only lstm]
 """
 
 from __future__ import annotations
@@ -67,20 +69,24 @@ class Case:
     """A script, and the layers of it that are priced and checkpointed."""
 
     target: Sequence[str]
-    layers: str
+    layers: str  # empty: only its largest batch is predicted
     batches: tuple[int, ...]
     larger: int  # batch whose peak is predicted from these
 
 
 def cases(folder: Path) -> dict[str, Case]:
     conv, mlp = folder / "conv.py", folder / "mlp.py"
+    lstm = ["-m", "longpole.survey.train", "lstm-lm", "--steps", "1000"]
+    digits = [str(Path(EXAMPLE).with_name("digits_cnn.py")), "--epochs", "100"]
     conv.write_text(TRAIN.format(batch=16, network=CONV))
     mlp.write_text(TRAIN.format(batch=512, network=MLP))
     gpt = [EXAMPLE, "--steps", "1000", "--eval-every", "0", "--layers", "6", "--batch-size", "8", "--embed", "192"]
     return {
-        "gpt": Case(gpt, "blocks.0-4", (4, 8, 16), 40),
+        "gpt": Case(gpt, "blocks.0-4", (2, 4, 8), 20),
         "conv": Case([str(conv)], "0-4", (8, 16, 32), 80),
         "mlp": Case([str(mlp)], "0-4", (256, 512, 1024), 2560),
+        "lstm": Case(lstm, "", (4, 8, 16), 40),
+        "digits": Case(digits, "", (8, 16, 32), 80),
     }
 
 
@@ -92,8 +98,8 @@ def chosen_price(run: MemoryRun, layers: str) -> Price:
     return prices.price(life for life in prices.candidates if any(p.fits(prices.paths[life.layer]) for p in patterns))
 
 
-def check_price(name: str, case: Case, rounds: int, steps: int) -> bool:
-    """Prints predicted beside measured; whether both are within their limits."""
+def check_price(name: str, case: Case, rounds: int, steps: int) -> bool | None:
+    """Prints predicted beside measured; whether both are within their limits, None where the noise decides nothing."""
     pairs: list[tuple[MemoryRun, MemoryRun]] = []
     for _ in range(rounds):
         plain = run_for_memory(case.target, Changes(), steps)
@@ -115,6 +121,9 @@ def check_price(name: str, case: Case, rounds: int, steps: int) -> bool:
         f"      longer  predicted {expected:8.2f} ms   measured {measured:8.2f} ms   {off:.1%} off; pairs "
         f"{', '.join(f'{one:.2f}' for one in more)} (± {half:.2f}) of a step of {step:.1f} ms"
     )
+    if half >= expected and bytes_off <= BYTES_WITHIN:
+        print("      UNDECIDED: bytes within 2 %, milliseconds less than the noise between the pairs", flush=True)
+        return None
     in_noise = abs(expected - measured) <= half
     good = bytes_off <= BYTES_WITHIN and (off <= MS_WITHIN or in_noise)
     bytes_are = "within 2 %" if bytes_off <= BYTES_WITHIN else "off by more than 2 %"
@@ -153,13 +162,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only")
+    parser.add_argument("--part", choices=("price", "batch", "both"), default="both")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         some = {name: case for name, case in cases(Path(folder)).items() if args.only in (None, name)}
-        good = [check_price(name, case, args.rounds, args.steps) for name, case in some.items()]
-        good += [check_batch(name, case, 4) for name, case in some.items()]
-    print("all within their limits" if all(good) else "NOT all within their limits")
-    sys.exit(0 if all(good) else 1)
+        good: list[bool | None] = []
+        if args.part != "batch":
+            good += [check_price(name, case, args.rounds, args.steps) for name, case in some.items() if case.layers]
+        if args.part != "price":
+            good += [check_batch(name, case, 1) for name, case in some.items()]
+    undecided = f", {good.count(None)} not decided" if None in good else ""
+    print(f"NOT all within their limits{undecided}" if False in good else f"none off its limits{undecided}")
+    sys.exit(1 if False in good else 0)
 
 
 if __name__ == "__main__":

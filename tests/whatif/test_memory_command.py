@@ -92,6 +92,9 @@ def test_a_script_is_priced_checked_and_its_largest_batch_found(script: str) -> 
         (("nowhere.py",), "no such script"),
         (("--fit", "eight", "x.py"), "--fit 'eight': not a number of bytes"),
         (("missing.longpole",), "missing.longpole"),
+        (("--budget", "1GB", "x.py"), "--budget is for --largest-batch, which was not given; for a budget of the"),
+        (("--batches", "4,8", "x.py"), "--batches is for --largest-batch"),
+        (("--html", "/nowhere/page.html", "x.py"), "there is no folder /nowhere"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(words: tuple[str, ...], said: str) -> None:

@@ -63,6 +63,7 @@ def command(ctx: click.Context, **options: Any) -> None:
     for name in ("json_", "html"):
         if options[name] not in (None, "-"):
             check_writable(Path(options[name]), f"--{name.rstrip('_')}")
+    _check_together(options)
     budgets = _budgets(options)
     trace_file = _trace_file(target)
     if trace_file is not None:
@@ -73,6 +74,13 @@ def command(ctx: click.Context, **options: Any) -> None:
             [*(["-m"] if target.is_module else []), target.name, *target.args], budgets, options
         )
     _publish(found, account, options)
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    for name in ("batch_flag", "batches", "budget"):
+        if options[name] is not None and not options["largest_batch"]:
+            hint = "; for a budget of the price list there is --fit" if name == "budget" else ""
+            raise LongpoleError(f"--{name.replace('_', '-')} is for --largest-batch, which was not given{hint}")
 
 
 def _budgets(options: dict[str, Any]) -> dict[str, int]:
