@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from longpole.apply.overhead import checkpoint_overhead
 from longpole.whatif.changes import Changes
-from longpole.whatif.largest_batch import STUDENT, largest_batch
+from longpole.whatif.largest_batch import STUDENT, largest_batch, predicted_peak
 from longpole.whatif.memory_runs import run_batch, run_for_memory
 from longpole.whatif.priced import price_list
 
@@ -146,7 +146,7 @@ def interval(values: Sequence[float]) -> float:
 def check_batch(name: str, case: Case, steps: int) -> bool:
     points = [run_batch(case.target, batch, "--batch-size", steps) for batch in case.batches]
     line = largest_batch(points, 1 << 50, "given")
-    wanted = int(line.fixed_bytes + line.sample_bytes * case.larger)
+    wanted = int(predicted_peak(points, case.larger))
     found = largest_batch(points, wanted + int(line.sample_bytes / 2), "given")
     measured = run_batch(case.target, case.larger, "--batch-size", steps).peak_bytes
     off = abs(wanted / measured - 1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from longpole.analysis.memory_prices import BatchPoint
 from longpole.errors import LongpoleError
-from longpole.whatif.largest_batch import fit_line, largest_batch
+from longpole.whatif.largest_batch import fit_line, largest_batch, predicted_peak
 
 
 def points(*pairs: tuple[int, int]) -> list[BatchPoint]:
@@ -61,3 +61,12 @@ def test_what_cannot_be_answered_is_said() -> None:
     assert flat.batch_size is None
     assert "does not grow" in flat.note
     assert largest_batch(points((8, 180), (16, 260)), 105, "given").batch_size is None
+
+
+def test_the_peak_moves_to_another_phase() -> None:
+    """Forward holds 100 + 10 a sample, backward 40 + 12: they meet at 30, and beyond it backward is the peak."""
+    points = [BatchPoint(b, 100 + 10 * b, None, {"forward": 100 + 10 * b, "backward": 40 + 12 * b}) for b in (4, 8, 16)]
+    assert predicted_peak(points, 20) == pytest.approx(300)
+    assert predicted_peak(points, 50) == pytest.approx(640)
+    found = largest_batch(points, 645, "given")
+    assert (found.batch_size, round(found.fixed_bytes), round(found.sample_bytes)) == (50, 40, 12)

@@ -47,6 +47,7 @@ class BatchPoint(msgspec.Struct, frozen=True):
     batch_size: int
     peak_bytes: int
     step_ms: float | None = None
+    phase_peak_bytes: dict[str, int] = {}  # the most in each phase of the step; empty where not known
 
 
 class LargestBatch(msgspec.Struct, frozen=True):

@@ -186,6 +186,7 @@ def _checked_batch(found: LargestBatch, target: list[str], options: dict[str, An
     from msgspec.structs import replace
 
     from longpole.analysis.memory_prices import Checked
+    from longpole.whatif.largest_batch import predicted_peak
     from longpole.whatif.memory_runs import run_batch
 
     if found.batch_size is None:
@@ -193,7 +194,7 @@ def _checked_batch(found: LargestBatch, target: list[str], options: dict[str, An
     batch = min(found.batch_size, 2 * found.points[-1].batch_size)
     _say(options, f"running it with a batch of {batch}")
     measured = run_batch(target, batch, options["batch_flag"], options["steps"])
-    predicted = int(found.fixed_bytes + found.sample_bytes * batch)
+    predicted = int(predicted_peak(found.points, batch))
     return replace(found, checked=Checked("", predicted, measured.peak_bytes), checked_batch=batch)
 
 

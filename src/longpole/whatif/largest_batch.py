@@ -1,8 +1,9 @@
 """The largest batch that fits into a number of bytes: a straight line through measured peaks, and its interval.
 
 Every storage of a step is either there whatever the batch, or as large as the batch is; so the peak is a straight line
-in the batch as long as it stays at the same place of the step. Where a small batch peaks elsewhere (in the update,
-whose bytes no batch changes), its point is not on the line.
+in the batch as long as it stays at the same place of the step. It need not: a small batch peaks in the update, whose
+bytes no batch changes, a larger one in the loss, a still larger one in backward. So each phase of the step has its own
+line, and the step's peak is the highest of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from longpole.analysis.memory_prices import BatchPoint, LargestBatch
 from longpole.errors import LongpoleError
@@ -47,6 +49,45 @@ class Line:
         return t * self.spread * math.sqrt(1 + 1 / self.count + (batch - self.mean) ** 2 / self.scatter)
 
 
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """A line for each phase of the step; the peak is on the highest of them."""
+
+    lines: Sequence[Line]
+
+    def top(self, batch: float) -> Line:
+        return max(self.lines, key=lambda line: line.at(batch))
+
+    def at(self, batch: float) -> float:
+        return self.top(batch).at(batch)
+
+    def half_width(self, batch: float) -> float:
+        return self.top(batch).half_width(batch)
+
+
+def predicted_peak(points: Sequence[BatchPoint], batch: int) -> float:
+    """Bytes at this batch. Raises LongpoleError without two different batches."""
+    return _peaks(sorted(points, key=lambda point: point.batch_size))[0].at(batch)
+
+
+def _peaks(ordered: Sequence[BatchPoint]) -> tuple[Peaks, str]:
+    """And which point is on none of the lines."""
+    phases = set[str].intersection(*(set(point.phase_peak_bytes) for point in ordered)) if ordered else set[str]()
+    if phases:
+        by_phase = [
+            [replace(point, peak_bytes=point.phase_peak_bytes[phase]) for point in ordered] for phase in sorted(phases)
+        ]
+        return Peaks([fit_line(some) for some in by_phase]), ""
+    line = fit_line(ordered)
+    if len(ordered) > 2:
+        rest = fit_line(ordered[1:])
+        above = ordered[0].peak_bytes - rest.at(ordered[0].batch_size)
+        if above > OFF_THE_LINE * ordered[0].peak_bytes:
+            note = f"batch {ordered[0].batch_size} peaks elsewhere in the step and is left out of the line"
+            return Peaks([rest]), note
+    return Peaks([line]), ""
+
+
 def fit_line(points: Sequence[BatchPoint]) -> Line:
     """Least squares. Raises LongpoleError where there are not two different batches."""
     x = np.array([point.batch_size for point in points], dtype=float)
@@ -64,17 +105,13 @@ def fit_line(points: Sequence[BatchPoint]) -> Line:
 def largest_batch(points: Sequence[BatchPoint], budget_bytes: int, budget_from: str) -> LargestBatch:
     """The largest batch whose peak is within the budget. Raises LongpoleError without two different batches."""
     ordered = sorted(points, key=lambda point: point.batch_size)
-    line, note = fit_line(ordered), ""
-    if len(ordered) > 2:
-        rest = fit_line(ordered[1:])
-        above = ordered[0].peak_bytes - rest.at(ordered[0].batch_size)
-        if above > OFF_THE_LINE * ordered[0].peak_bytes:
-            line = rest
-            note = f"batch {ordered[0].batch_size} peaks elsewhere in the step and is left out of the line"
-    if line.sample <= 0:
+    peaks, note = _peaks(ordered)
+    if all(line.sample <= 0 for line in peaks.lines):
         note = "the peak does not grow with the batch: it is not the batch that fills the memory"
+        line = peaks.top(1)
         return LargestBatch(budget_bytes, budget_from, tuple(ordered), line.fixed, line.sample, None, note=note)
-    size, low, high = (_most(line, budget_bytes, sign) for sign in (0.0, 1.0, -1.0))
+    size, low, high = (_most(peaks, budget_bytes, sign) for sign in (0.0, 1.0, -1.0))
+    line = peaks.top(size or 1)
     if line.spread is None:
         low = high = None
     return LargestBatch(
@@ -82,7 +119,7 @@ def largest_batch(points: Sequence[BatchPoint], budget_bytes: int, budget_from: 
     )
 
 
-def _most(line: Line, budget: int, sign: float) -> int | None:
+def _most(line: Peaks, budget: int, sign: float) -> int | None:
     """The largest batch whose peak, or an end of its interval, is within the budget; by halving."""
     low, high = 0, 1
     while high < MOST_SAMPLES and line.at(high) + sign * line.half_width(high) <= budget:

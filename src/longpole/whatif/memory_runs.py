@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from longpole.analysis.memory_clock import StepClock
 from longpole.analysis.memory_inside import allocator_peak, watched_step
 from longpole.analysis.memory_prices import BatchPoint, Checked
 from longpole.errors import LongpoleError
@@ -42,6 +43,19 @@ class MemoryRun:
         if step is None or step.saved_only:
             return allocator_peak(self.trace)
         return Lives(step, self.trace.layers).peak_bytes()
+
+    @property
+    def phase_peak_bytes(self) -> dict[str, int]:
+        """The most that tensors hold in each phase of that step; empty where it is not known."""
+        step = watched_step(self.trace)
+        if step is None or step.saved_only:
+            return {}
+        clock, found = StepClock(step, {}, None), dict[str, int]()
+        times, held = Lives(step, self.trace.layers).base
+        for time, size in zip(times.tolist(), held.tolist(), strict=True):
+            phase = clock.phase_at(time)
+            found[phase] = max(found.get(phase, 0), size)
+        return found
 
 
 def run_for_memory(target: Sequence[str], changes: Changes, steps: int) -> MemoryRun:
@@ -85,7 +99,7 @@ def run_batch(target: Sequence[str], batch: int, flag: str | None, steps: int) -
         run = run_for_memory(with_flag(target, flag, batch), Changes(), steps)
     if run.peak_bytes is None:
         raise LongpoleError(f"batch {batch}: no step's memory was recorded; let the script train longer")
-    return BatchPoint(batch, run.peak_bytes, run.study.step.wall_ms.median)
+    return BatchPoint(batch, run.peak_bytes, run.study.step.wall_ms.median, run.phase_peak_bytes)
 
 
 def with_flag(target: Sequence[str], flag: str, value: int) -> list[str]:
