@@ -91,8 +91,10 @@ def _by_holder(suspects: list[_Suspect]) -> list[_Kept]:
     """Suspects put together by what holds them; the heap is searched once, since that takes long."""
     tensors = [suspect.tensor for suspect in suspects]
     wanted, holders = set(map(id, tensors)), dict[int, Any]()
-    for found in gc.get_referrers(*tensors) if tensors else ():
-        if found is not tensors and is_container(found) and not is_attributes(found):
+    call = object()  # Python 3.13 finds the arguments of this very call among the referrers
+    for found in gc.get_referrers(call, *tensors) if tensors else ():
+        is_call = isinstance(found, tuple) and bool(found) and found[0] is call
+        if found is not tensors and not is_call and is_container(found) and not is_attributes(found):
             holders.update({id(inside): found for inside in gc.get_referents(found) if id(inside) in wanted})
     kept: dict[int, _Kept] = {}
     for suspect in suspects:
