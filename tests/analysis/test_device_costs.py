@@ -137,7 +137,10 @@ def test_strides_and_paddings_of_a_trace_give_a_convolution_its_cost(tmp_path: P
     op = op_of(device_study([opened(tmp_path, convolution(values), **A100)]), "aten::cudnn_convolution")
     assert op.flops == 2 * 32 * 112 * 112 * 64 * 3 * 7 * 7
     assert op.bytes == 4 * (32 * 3 * 224 * 224 + 64 * 3 * 7 * 7 + 32 * 64 * 112 * 112)
+    # Of 112 x 7 taps of an axis 3 + 1 fall before the input and 2 after it; a quarter of the products: Winograd.
+    products = 2 * 32 * 64 * 3 * (112 * 7 - 6) ** 2 / 4
     assert op.bound_ms is not None
+    assert op.bound_ms >= products / 156e12 * 1e3
 
 
 @pytest.mark.parametrize("values", [None, [], "nothing", ["", "", "[3, 3]", "[0, 2]", "[1, 1]"], [["", ["x"]]], 7])
