@@ -13,10 +13,10 @@ from longpole.whatif.rerun import Request, rerun
 if TYPE_CHECKING:
     from longpole.analysis.survey import Figures
 
-TRAINED = 1000  # steps that the script would train for: the window ends it long before, unless measuring failed
 STEPS = 30  # to time, at most
 FULL_STEPS = 8  # the same at full size: few networks have short steps there
 WARMUP = 3
+TRAINED = 10  # times as many steps the script would train for: the window ends it before, unless measuring failed
 TOO_FEW = "steps were seen"  # what a run says that ended before its first measured step
 START_S = 300.0  # to import torch, to make network and data, and for slow steps' opening
 
@@ -34,17 +34,10 @@ class Asked:
 def run_one(network: str, asked: Asked) -> Figures:
     """What one run of the network says. Raises LongpoleError, in one line, where it fails."""
     batch = [] if asked.batch_size is None else ["--batch-size", str(asked.batch_size)]
-    window = [
-        "--stop",
-        "--steps",
-        str(FULL_STEPS if asked.size == "full" else STEPS),
-        "--warmup",
-        str(WARMUP),
-        "--budget",
-        str(asked.budget_s),
-    ]
+    steps = FULL_STEPS if asked.size == "full" else STEPS
+    window = ["--stop", f"--steps={steps}", f"--warmup={WARMUP}", f"--budget={asked.budget_s}"]
     request = Request(
-        target=["-m", "longpole.survey.train", network, "--size", asked.size, "--steps", str(TRAINED), *batch],
+        target=["-m", "longpole.survey.train", network, "--size", asked.size, "--steps", str(TRAINED * steps), *batch],
         changes=Changes(threads=asked.threads),
         options=window,
         environment={} if asked.threads is None else {"OMP_NUM_THREADS": str(asked.threads)},
