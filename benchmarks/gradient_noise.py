@@ -65,9 +65,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Test whether early layers' gradients are noisier.")
     parser.add_argument("--write", nargs="*", type=Path, default=[])
     parser.add_argument("--from-json", nargs="*", type=Path, default=[], help="results kept before, in the same order")
+    parser.add_argument("--examples", nargs="*", default=list(EXAMPLES))
     args = parser.parse_args()
     cells: list[list[str]] = []
-    for at, (script, words) in enumerate(EXAMPLES.items()):
+    for at, script in enumerate(args.examples):
+        words = EXAMPLES[script]
         kept = args.from_json[at] if at < len(args.from_json) else None
         noise = measure(script, words) if kept is None else json.loads(kept.read_text())["noise"]
         cells += rows(script, words, noise)

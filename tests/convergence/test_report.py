@@ -12,10 +12,10 @@ from rich.console import Console
 
 from longpole.analysis.converge_results import Convergence, Crossing, Curve, Metric, SeedRun, Side, Smoothing, Target
 from longpole.capture.launch import Target as Launched
-from longpole.cli.converge import sides_of
+from longpole.cli.converge import sides_of, ways_of
 from longpole.convergence.compare import compare
 from longpole.convergence.protocol import over_seeds
-from longpole.convergence.study import headline
+from longpole.convergence.study import Wish, headline
 from longpole.report.converge import show, text_report
 from longpole.report.converge_page import page
 
@@ -129,3 +129,15 @@ def test_the_json_is_read_back_as_it_was() -> None:
 )
 def test_two_ways_are_told_apart_by_two_dashes(target: Launched | None, sides: list[list[str]]) -> None:
     assert sides_of(target) == sides
+
+
+@pytest.mark.parametrize(
+    ("sides", "labels"),
+    [
+        ([["a.py"], ["b.py", "-x"]], ["A (a.py)", "B (b.py)"]),
+        ([["a.py"], ["a.py", "--lr", "1"]], ["A (no flags)", "B (--lr 1)"]),
+        ([["-m", "m", "-x"], ["-m", "m", "y" * 50]], ["A (-x)", f"B ({'y' * 39}…)"]),
+    ],
+)
+def test_two_ways_are_called_by_what_tells_them_apart(sides: list[list[str]], labels: list[str]) -> None:
+    assert [way.label for way in ways_of(sides, Wish(), {"init": None})] == labels

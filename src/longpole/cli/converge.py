@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from longpole.convergence.study import Wish
 
 
+LONGEST_FLAGS = 40  # in the name of a way
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -142,10 +143,10 @@ def _study(sides: list[list[str]], options: dict[str, Any]) -> Convergence:
         frozen=bool(options["freeze"] or options["freeze_only"]),
         tell=lambda line: None if options["quiet"] else click.echo(f"  {line}", err=True),
     )
-    return converge(_ways(sides, wish, options), wish)
+    return converge(ways_of(sides, wish, options), wish)
 
 
-def _ways(sides: list[list[str]], wish: Wish, options: dict[str, Any]) -> list[Way]:
+def ways_of(sides: list[list[str]], wish: Wish, options: dict[str, Any]) -> list[Way]:
     from longpole.convergence.runs import Way
     from longpole.whatif.changes import Changes
 
@@ -158,8 +159,15 @@ def _ways(sides: list[list[str]], wish: Wish, options: dict[str, Any]) -> list[W
     if len(sides) == 1:
         return [Way(_script(first), first)]
     names = _script(first), _script(sides[1])
-    return [Way("A" if names[0] == names[1] else f"A ({names[0]})", first),
-            Way("B" if names[0] == names[1] else f"B ({names[1]})", sides[1])]  # fmt: skip
+    if names[0] == names[1]:
+        names = _flags(first), _flags(sides[1])
+    return [Way(f"A ({names[0]})", first), Way(f"B ({names[1]})", sides[1])]
+
+
+def _flags(words: list[str]) -> str:
+    """What tells two ways of one script apart."""
+    said = " ".join(words[2 if words[0] == "-m" else 1 :]) or "no flags"
+    return said if len(said) <= LONGEST_FLAGS else said[: LONGEST_FLAGS - 1] + "…"
 
 
 def _script(words: list[str]) -> str:
