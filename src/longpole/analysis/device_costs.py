@@ -36,6 +36,7 @@ WINOGRAD = 4  # times fewer products
 # B200: 126 MB (chipsandcheese.com/p/nvidias-b200-keeping-the-cuda-juggernaut); T4, A10, A40, L4, L40S: NVIDIA's
 # whitepapers of Turing, GA102 and Ada; AMD: rocm.docs.amd.com/en/latest/reference/gpu-specs.html (L3, else L2). Of an
 # MI250X a program sees one die of two: figures of the card are twice what it has, and its bounds are loose.
+# H800 and GH200 are taken to have the H100's, A800 the A100's, B300 the B200's.
 CACHES: Mapping[str, int] = {
     "NVIDIA B300": 126 * MIB,
     "NVIDIA B200": 126 * MIB,
