@@ -12,11 +12,21 @@ const ROLES_OF = {
   loss: (op) => op.op_class === "softmax_loss",
 };
 
+// Those that multiply: where the FLOPs of most of their time are not known, shares of the rest would mislead.
+const MULTIPLYING = ["matmul", "convolution", "attention", "recurrent"];
+
+function wholeFlops(classes) {
+  const heavy = classes.filter((c) => MULTIPLYING.includes(c.op_class));
+  const ms = (some) => some.reduce((sum, c) => sum + (c.ms || 0), 0);
+  if (ms(heavy.filter((c) => !known(c.flops))) > ms(heavy.filter((c) => known(c.flops)))) return 0;
+  return classes.reduce((sum, c) => sum + (c.flops || 0), 0);
+}
+
 export function OpClasses({ study, places }) {
   const [sort, setSort] = useState({ key: "ms", down: true });
   const classes = study.op_classes.filter((c) => c.ms !== 0);
   if (!classes.length) return null;
-  const flops = classes.reduce((sum, c) => sum + (c.flops || 0), 0);
+  const flops = wholeFlops(classes);
   const rows = classes
     .map((c) => ({ ...c, of_flops: known(c.flops) && flops > 0 ? c.flops / flops : null, of_ceiling: known(c.bound_ms) && c.ms > 0 ? c.bound_ms / c.ms : null }))
     .sort(compare(sort.key, sort.down));
