@@ -124,6 +124,8 @@ def _most(line: Peaks, budget: int, sign: float) -> int | None:
     low, high = 0, 1
     while high < MOST_SAMPLES and line.at(high) + sign * line.half_width(high) <= budget:
         low, high = high, high * 2
+    if high >= MOST_SAMPLES:  # the interval widens faster than the peak grows: it has no end
+        return None
     while high - low > 1:
         middle = (low + high) // 2
         fits = line.at(middle) + sign * line.half_width(middle) <= budget
