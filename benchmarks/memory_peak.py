@@ -23,7 +23,7 @@ from typing import Any
 
 WITHIN = 0.02
 SCRIPT = "longpole.survey.train"
-WINDOW = ("--steps", "8", "--warmup", "3", "--budget", "8")
+WINDOW = ("--steps", "1", "--warmup", "1", "--budget", "20")  # a look at each level, and nothing timed
 
 
 def predicted(network: str) -> dict[str, Any]:
