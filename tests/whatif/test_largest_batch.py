@@ -70,3 +70,9 @@ def test_the_peak_moves_to_another_phase() -> None:
     assert predicted_peak(points, 50) == pytest.approx(640)
     found = largest_batch(points, 645, "given")
     assert (found.batch_size, round(found.fixed_bytes), round(found.sample_bytes)) == (50, 40, 12)
+
+
+def test_a_phase_whose_smallest_batch_peaks_elsewhere_in_it_is_extrapolated_by_the_others() -> None:
+    """Backward of a small LSTM: as much as its gradients at batch 4, then 3 MB a sample."""
+    found = [BatchPoint(b, 0, None, {"backward": max(30_000, 14_000 + 3_000 * b)}) for b in (4, 8, 16)]
+    assert predicted_peak(found, 40) == pytest.approx(14_000 + 3_000 * 40)

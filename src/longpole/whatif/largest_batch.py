@@ -77,15 +77,20 @@ def _peaks(ordered: Sequence[BatchPoint]) -> tuple[Peaks, str]:
         by_phase = [
             [replace(point, peak_bytes=point.phase_peak_bytes[phase]) for point in ordered] for phase in sorted(phases)
         ]
-        return Peaks([fit_line(some) for some in by_phase]), ""
-    line = fit_line(ordered)
+        return Peaks([_line(some)[0] for some in by_phase]), ""
+    line, is_bent = _line(ordered)
+    note = f"batch {ordered[0].batch_size} peaks elsewhere in the step and is left out of the line" if is_bent else ""
+    return Peaks([line]), note
+
+
+def _line(ordered: Sequence[BatchPoint]) -> tuple[Line, bool]:
+    """And whether the smallest batch was left out: it is above the line of the others, so it peaks elsewhere."""
     if len(ordered) > 2:
         rest = fit_line(ordered[1:])
         above = ordered[0].peak_bytes - rest.at(ordered[0].batch_size)
         if above > OFF_THE_LINE * ordered[0].peak_bytes:
-            note = f"batch {ordered[0].batch_size} peaks elsewhere in the step and is left out of the line"
-            return Peaks([rest]), note
-    return Peaks([line]), ""
+            return rest, True
+    return fit_line(ordered), False
 
 
 def fit_line(points: Sequence[BatchPoint]) -> Line:
