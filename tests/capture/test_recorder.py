@@ -7,6 +7,7 @@ import gc
 import threading
 import warnings
 import weakref
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -631,14 +632,15 @@ def test_functions_that_the_script_took_from_torch_do_nothing_after_the_window()
 
 def test_a_failure_of_ours_ends_the_measuring_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     turn = trainer(mlp(), torch.randn(4, 8))
-    broken = ("_enter_ops", "_enter_gradients", "_settle", "_leave_level", "_close_step", "_saved")
-    for name in broken:
+    inside = ("_gradients.enter", "_gradients.leave")
+    for name in ("_enter_ops", "_enter_gradients", "_settle", "_leave_level", "_close_step", *inside):
         recorder = Recorder(WindowOptions(steps=4, warmup=0))
 
         def fail(*_: object) -> None:
             raise MemoryError("planted")
 
-        monkeypatch.setattr(recorder, name, fail)
+        *owner, last = name.split(".")
+        monkeypatch.setattr(attrgetter(*owner)(recorder) if owner else recorder, last, fail)
         recorder.start()
         for number in range(ENOUGH):
             turn(number)

@@ -66,6 +66,9 @@ class ModuleMarks:
         self._inside = False
         self.stack.clear()
 
+    def weights(self) -> list[nn.Parameter]:
+        return [weight for module in self.roots.values() for weight in module.parameters()]
+
     def _patch_roots(self) -> None:
         for cls in {type(module) for module in self.roots.values()}:
             self._patches.set(cls, "__call__", self._root_call(cls.__call__))

@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from longpole.capture.compiled_memory import SavedMode
 from longpole.capture.facts import facts_of, held_bytes, optimizer_facts
-from longpole.capture.gradients import GradientMode, can_enter
-from longpole.capture.hooks import PhaseHooks, has_compiled_code
+from longpole.capture.gradient_level import GradientLevel
+from longpole.capture.hooks import PhaseHooks
 from longpole.capture.internals import sequence_number
 from longpole.capture.kineto import KinetoBlock, event_cost_ns
 from longpole.capture.loop import LoopFinder
 from longpole.capture.marks import MARK_WIDTH, MarkLog, mark_cost_ns
 from longpole.capture.memory_keeper import MemoryKeeper
 from longpole.capture.modules import LayerTable, ModuleMarks
-from longpole.capture.pieces import call_piece, gradient_piece, mark_piece, sample_piece
+from longpole.capture.pieces import call_piece, mark_piece, sample_piece
 from longpole.capture.plan import Plan, WindowOptions
 from longpole.capture.sampler import Sampler
 from longpole.capture.saved_hooks import hook_stack
-from longpole.capture.serial_chain import GraphWatch
 from longpole.capture.turns import TurnFinder
 from longpole.trace.build import TraceBuilder
 from longpole.trace.kinds import Level, Phase
@@ -74,12 +72,10 @@ class Recorder:
         self._loop = LoopFinder()
         self._kineto = KinetoBlock()
         self._sampler: Sampler | None = None
-        self._gradients: GradientMode | SavedMode | None = None
-        self._graph: GraphWatch | None = None
         self._memory = MemoryKeeper(self.builder)
+        self._gradients = GradientLevel(self._hooks, self._modules, self._loop, self._memory, self.builder)
         self._active = False
         self._finished = False
-        self._trainer = 0  # identity of the thread that trains
         self._level = Level.NONE
         self._index = 0
         self._start_ns = 0
@@ -148,11 +144,11 @@ class Recorder:
         """Everything out. Each part by itself: one that fails must not keep the others in."""
         self._active = False
         self._log.close()
-        parts = (self._stop_sampler, self._stop_gradients, self._kineto.drop, self._kineto.unwatch)
+        parts = (self._stop_sampler, self._gradients.stop, self._kineto.drop, self._kineto.unwatch)
         for part in (*parts, self._modules.stop, hook_stack.leave, self._hooks.stop):
             self._tried(part)
 
-    def _tried(self, part: Callable[[], None]) -> None:
+    def _tried(self, part: Callable[[], object]) -> None:
         try:
             part()
         except Exception as error:
@@ -162,13 +158,6 @@ class Recorder:
         sampler, self._sampler = self._sampler, None
         if sampler is not None:
             sampler.stop()
-
-    def _stop_gradients(self) -> None:
-        mode, self._gradients = self._gradients, None
-        self._hooks.before_backward = None
-        # A mode belongs to a thread; where that one is gone, so is the mode.
-        if mode is not None and threading.get_ident() == self._trainer:
-            mode.__exit__(None, None, None)
 
     def _failed(self, error: Exception) -> None:
         self.failure = self.failure or f"{type(error).__name__}: {error}".splitlines()[0]
@@ -191,8 +180,7 @@ class Recorder:
             self._hooks.has_other_rhythm = True
             self._optimizers[id(optimizer)] = type(optimizer).__name__
             self._guarded(lambda: self._optimizers.update({id(optimizer): optimizer_facts(optimizer)}))
-        if self._graph is not None:
-            self._graph.stepped()
+        self._gradients.stepped()
         if self._turns.stepped(id(optimizer)):
             self._boundary(end_ns)
         if self.plan.in_window and not self._held:
@@ -259,7 +247,7 @@ class Recorder:
         return self._level == Level.OPS and self._kineto.running
 
     def _own_thread(self) -> None:
-        self._log.thread = self._trainer = threading.get_ident()
+        self._log.thread = threading.get_ident()
         self._lane = self.builder.lane(Lane("training thread", "host", os.getpid(), threading.get_native_id()))
 
     def _close_step(self, end_ns: int) -> None:
@@ -307,16 +295,9 @@ class Recorder:
             sampler = self._sampler
             self._stop_sampler()
             self.builder.add(sample_piece(sampler.samples, self._loop, self.builder))
-        if self._gradients is not None:
-            mode = self._gradients
-            self._stop_gradients()
-            self._modules.stop()
-            if mode.failure:
-                self._warn_once(f"Gradients were told apart in part only ({mode.failure}).")
-            self._loop.note_graph(mode.graph_lines, mode.loss_lines)
-            self._saved(mode)
-            self._keep_graph()
-            self.builder.add(gradient_piece(mode.rows, self._first_sequence, self.builder))
+        if self._gradients.running:
+            marks = self._log.of_this_step()
+            self._gradients.leave(self._layers, marks, self._index, self._first_sequence, self._warn_once)
         if self._kineto.running:
             self._read_ops()
             self.plan.ops_recorded = True
@@ -339,7 +320,7 @@ class Recorder:
 
     def _give_up_level(self) -> None:
         """What the steps before gave is kept."""
-        self._stop_gradients()
+        self._gradients.stop()
         if self._kineto.running:
             self.plan.ops_recorded = any(step.level == Level.OPS for step in self._steps)
             self._read_ops()
@@ -358,42 +339,7 @@ class Recorder:
         if self._kineto.is_taken():  # our dispatch mode would show in its records
             self._warn_once(OTHER_PROFILER)
             return False
-        if has_compiled_code():
-            self._warn_once(
-                "The script uses torch.compile: compiled regions are shown as such, "
-                "and input and weight gradients inside them are not told apart."
-            )
-            return self._enter_saved()
-        if not can_enter():
-            self._warn_once("A dispatch mode of the script is active: input and weight gradients were not told apart.")
-            return False
-        weights = [p for module in self._modules.roots.values() for p in module.parameters()]
-        self._modules.mark_layers()
-        memory = self._memory.watch(self._modules, weights)
-        self._gradients = GradientMode(self._modules, weights, self._loop.codes(), memory).__enter__()
-        self._graph = GraphWatch(self._modules)
-        self._hooks.before_backward = self._graph.before_backward
-        return True
-
-    def _enter_saved(self) -> bool:
-        """Of a step with compiled code: what is kept for backward, and nothing that a dispatch mode would tell."""
-        weights = [p for module in self._modules.roots.values() for p in module.parameters()]
-        memory = self._memory.watch(self._modules, weights, saved_only=True) if can_enter() else None
-        if memory is None:
-            return False
-        self._modules.mark_layers()
-        self._gradients = SavedMode(memory).__enter__()
-        return True
-
-    def _keep_graph(self) -> None:
-        watch, self._graph = self._graph, None
-        if watch is not None:
-            self.builder.graph = watch.graph(self._layers) or self.builder.graph
-
-    def _saved(self, mode: GradientMode | SavedMode) -> None:
-        self._layers.find(self._modules.roots.values())
-        self.builder.layers = self._layers.layers
-        self._memory.keep(mode.memory, self._layers, self._log.of_this_step(), self._index)
+        return self._gradients.enter(self._warn_once)
 
     # -- notes --------------------------------------------------------------------------------------------
 
@@ -425,7 +371,7 @@ class Recorder:
             if self._sampler is not None:
                 self._sampler.restore()
             self._sampler = None
-            self._stop_gradients()
+            self._gradients.stop()
             self._active = False
             self._finished = True
             self._log.close()
