@@ -38,8 +38,8 @@ class OverBatch(msgspec.Struct, frozen=True):
     batches: list[int]  # that ran
     fixed_ms: Estimate
     per_sample_ms: Estimate
-    # The batch from which a sample costs at most 5 % more than in the largest ones. None: what a sample costs is lost in
-    # the noise. An end is None where the noise leaves it open.
+    # The batch from which a sample costs at most 5 % more than in the largest ones. None: what a sample costs is lost
+    # in the noise. An end is None where the noise leaves it open.
     enough: Estimate | None = None
 
 
