@@ -148,7 +148,8 @@ def test_a_loss_inside_the_model_is_loss() -> None:
     found = attribute(trace)
     [row] = rows_of(trace, "aten::cross_entropy_loss")
     assert value(found, "phase", row) == Phase.LOSS
-    assert loss_share(found) == pytest.approx(40 / 300)
+    assert loss_share(found, marked=True) == pytest.approx(40 / 300)
+    assert loss_share(found, marked=False) == 0
 
 
 def test_work_between_marks_is_forward_where_backward_ran_its_node() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longpole.analysis.ledger import make_ledger
+from longpole.analysis.ledger import Ledger, make_ledger, with_inner_loss
 from longpole.trace import Kind, Level, Phase, StepWindow
 from longpole.trace.build import Piece, TraceBuilder, events_piece
 from longpole.trace.trace import Lane, RunInfo, Trace
@@ -138,3 +138,17 @@ def test_phases_sum_to_the_step_and_places_to_no_more_than_their_phase(
     assert ledger.wall_ms == pytest.approx(np.full(3, STEP_MS))
     for phase, places in ledger.sites.items():
         assert sum(ms for _, ms in places) <= ledger.mean_ms(phase) + 1e-9
+
+
+def test_losses_without_a_mark_move_from_forwards_marks_and_from_its_gaps() -> None:
+    """Of 10 ms of forward 4 lie in gaps: a tenth of the marked 6 and half of the 4 are the loss's."""
+    phase_ms = np.zeros((2, len(Phase)))
+    phase_ms[:, Phase.FORWARD] = (8, 12)
+    phase_ms[:, Phase.LOSS] = 1
+    before = Ledger(phase_ms.sum(axis=1), phase_ms, gap_ms={Phase.FORWARD: 4.0, Phase.LOSS: 0.25})
+    after = with_inner_loss(before, 0.1, 0.5)
+    assert after.phase_ms[:, Phase.LOSS].tolist() == pytest.approx([1 + 8 * 0.26, 1 + 12 * 0.26])
+    assert after.phase_ms.sum(axis=1).tolist() == pytest.approx(before.wall_ms.tolist())
+    assert after.gap_ms == {Phase.FORWARD: 2.0, Phase.LOSS: 2.25}
+    assert after.mean_ms(Phase.FORWARD) - after.gap_ms[Phase.FORWARD] == pytest.approx(5.4)
+    assert with_inner_loss(before, 0.0, 0.0) is before

@@ -61,7 +61,8 @@ class Attribution:
     role: NDArray[np.int64]
     work: NDArray[np.int64]  # row of the op that the event is part of
     op_class: NDArray[np.int64]
-    loss_in_forward: NDArray[np.bool_]  # a loss op inside a forward mark, whose phase became loss
+    loss_in_forward: NDArray[np.bool_]  # a loss op among forward work, whose phase became loss
+    marked: NDArray[np.bool_]  # is, or lies in, a phase mark; else it lies in a gap between two
     weight_share: NDArray[np.float64]  # in backward: the part that makes weight gradients; NaN: neither
 
 
@@ -89,15 +90,22 @@ def attribute(trace: Trace) -> Attribution:
         Role.NONE,
     )
     works, op_class = _works(trace, rows, phase, parent)
-    return Attribution(rows, own, step, phase, layer, role, works, op_class, inner_loss, share)
+    marked = _under_mark(trace, rows)
+    return Attribution(rows, own, step, phase, layer, role, works, op_class, inner_loss, marked, share)
 
 
-def loss_share(attribution: Attribution) -> float:
-    """The part of the forward mark's time that losses inside the model take."""
-    rows = attribution.rows
-    forward, loss = (attribution.own_ns[rows[attribution.phase[rows] == p]].sum() for p in (Phase.FORWARD, Phase.LOSS))
+def loss_share(attribution: Attribution, *, marked: bool) -> float:
+    """The part of forward's time, in its marks or in gaps between marks, that losses take that carry no mark."""
+    rows = attribution.rows[attribution.marked[attribution.rows] == marked]
+    forward = attribution.own_ns[rows[attribution.phase[rows] == Phase.FORWARD]].sum()
     inside = attribution.own_ns[rows[attribution.loss_in_forward[rows]]].sum()
-    return float(inside / max(forward + inside, 1)) if loss else 0.0
+    return float(inside / max(forward + inside, 1))
+
+
+def _under_mark(trace: Trace, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    values = np.full(len(trace.events), NOTHING, dtype=np.int64)
+    values[rows[trace.events.kind[rows] == Kind.PHASE]] = 1
+    return inherit(values, trace.events.parent) == 1
 
 
 def _steps(trace: Trace) -> NDArray[np.int64]:

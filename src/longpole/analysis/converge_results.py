@@ -176,6 +176,7 @@ class Convergence(msgspec.Struct):
     noise: NoiseReport | None = None
     without_backprop: WithoutBackprop | None = None
     interrupted: bool = False  # by the user, before all runs were done
+    failed: str | None = None  # which run failed and how; none was made after it
     warnings: list[str] = []
 
     def to_json(self) -> bytes:

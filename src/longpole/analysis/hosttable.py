@@ -13,7 +13,7 @@ import numpy as np
 from longpole.analysis.probe import without_probe
 from longpole.analysis.segments import steps_at
 from longpole.analysis.study import LayerTime, OpClassTime, OpTime
-from longpole.analysis.tree import inherit, sums
+from longpole.analysis.tree import sums
 from longpole.cost import cost_of
 from longpole.trace import Kind, Level, OpClass, Phase, Role, label
 
@@ -54,15 +54,15 @@ def times_of(trace: Trace, attribution: Attribution, ledger: Ledger) -> Times:
     recorded[rows] = (events.kind[rows] == Kind.OP) * weight[rows]
     inside = rows[events.parent[rows] >= 0]
     np.add.at(recorded, events.parent[inside], weight[inside])
-    marked = _under_mark(trace, attribution)
     ms = np.zeros(len(events))
     most = _most_probe_ms(trace)
     for phase in Phase:
         in_gaps = ledger.gap_ms.get(phase, 0.0)
         here = rows[attribution.phase[rows] == phase]
-        under, between = here[marked[here]], here[~marked[here]]
+        # A mark covers its phase whole; a gap has holes.
+        under, between = here[attribution.marked[here]], here[~attribution.marked[here]]
         ms[under] = without_probe(own_ms[under], recorded[under], _marked_target(ledger, phase, in_gaps), most)
-        # A gap has holes that no event covers, so its events are never stretched to fill it.
+        # No event covers those holes, so the events of a gap are never stretched to fill it.
         limit = min(in_gaps, float(own_ms[between].sum()))
         ms[between] = without_probe(own_ms[between], recorded[between], limit, most)
     return Times(ms, weight, float(ledger.wall_ms.mean()))
@@ -96,14 +96,6 @@ def typical(trace: Trace, attribution: Attribution) -> tuple[NDArray[np.float64]
 
 def _marked_target(ledger: Ledger, phase: Phase, in_gaps: float) -> float:
     return max(ledger.mean_ms(phase) - in_gaps, 0.0)
-
-
-def _under_mark(trace: Trace, attribution: Attribution) -> NDArray[np.bool_]:
-    """Whether an event is, or lies in, a phase mark. A mark covers its phase whole; a gap has holes."""
-    values = np.full(len(trace.events), -1, dtype=np.int64)
-    rows = attribution.rows[trace.events.kind[attribution.rows] == Kind.PHASE]
-    values[rows] = 1
-    return inherit(values, trace.events.parent) == 1
 
 
 def layer_times(trace: Trace, attribution: Attribution, times: Times, least_ms: NDArray[np.float64]) -> list[LayerTime]:

@@ -76,15 +76,23 @@ def make_ledger(trace: Trace) -> Ledger:
     )
 
 
-def with_inner_loss(ledger: Ledger, share: float) -> Ledger:
-    """The ledger with this part of forward given to loss: losses that a model computes itself carry no mark."""
-    if not share:
+def with_inner_loss(ledger: Ledger, marked_share: float, gap_share: float) -> Ledger:
+    """The ledger with these parts of forward given to loss: of its marks, and of what it has in gaps.
+
+    Losses that a model computes itself carry no mark, nor do those on the line of the forward pass.
+    """
+    forward_ms = ledger.mean_ms(Phase.FORWARD)
+    in_gaps_ms = min(ledger.gap_ms.get(Phase.FORWARD, 0.0), forward_ms)
+    moved_ms = (forward_ms - in_gaps_ms) * marked_share + in_gaps_ms * gap_share
+    if not moved_ms:
         return ledger
-    phase_ms = ledger.phase_ms.copy()
-    moved = phase_ms[:, Phase.FORWARD] * share
+    phase_ms, gap_ms = ledger.phase_ms.copy(), dict(ledger.gap_ms)
+    moved = phase_ms[:, Phase.FORWARD] * (moved_ms / forward_ms)
     phase_ms[:, Phase.FORWARD] -= moved
     phase_ms[:, Phase.LOSS] += moved
-    return replace(ledger, phase_ms=phase_ms)
+    gap_ms[Phase.FORWARD] = in_gaps_ms * (1 - gap_share)
+    gap_ms[Phase.LOSS] = gap_ms.get(Phase.LOSS, 0.0) + in_gaps_ms * gap_share
+    return replace(ledger, phase_ms=phase_ms, gap_ms=gap_ms)
 
 
 def _seen(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> Seen:

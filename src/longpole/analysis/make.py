@@ -72,7 +72,8 @@ def host_study(trace: Trace, ceilings: Ceilings | None = None) -> Study:
     except ValueError as error:
         raise LongpoleError(f"{trace.info.script or 'the trace'} holds no measured step: {error}") from error
     attribution, waiting_share = with_waiting(trace, attribute(trace))
-    ledger = with_communication(with_inner_loss(ledger, loss_share(attribution)), waiting_share)
+    losses = (loss_share(attribution, marked=True), loss_share(attribution, marked=False))
+    ledger = with_communication(with_inner_loss(ledger, *losses), waiting_share)
     times = times_of(trace, attribution, ledger)
     found = Study(
         run=_run(trace, ledger),

@@ -133,6 +133,7 @@ class Survey(msgspec.Struct):
     size: str = "small"
     runs: int = 0
     rows: list[Row] = []
+    interrupted: bool = False  # by the user, before all runs were done
 
     def to_json(self) -> bytes:
         """Indented UTF-8 JSON."""

@@ -43,7 +43,8 @@ def price_list(trace: Trace, overhead: Overhead | None = None) -> PriceList:
     except ValueError as error:
         raise LongpoleError(f"{name} holds no measured step: {error}") from error
     attribution = attribute(trace)
-    times = times_of(trace, attribution, with_inner_loss(ledger, loss_share(attribution)))
+    losses = (loss_share(attribution, marked=True), loss_share(attribution, marked=False))
+    times = times_of(trace, attribution, with_inner_loss(ledger, *losses))
     lives = Lives(step, trace.layers)
     again = recompute_ms(trace, attribution, times, lives, overhead)
     return PriceList(lives, trace.layers, again, times.step_ms, _noise_ms(ledger))
