@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+import ctrl_c
 from longpole.analysis.converge_results import Convergence
 
 if TYPE_CHECKING:
@@ -36,27 +33,13 @@ for step in range(25 if runs < FAST else 5000):
     if runs >= FAST and step >= WHEN:
         time.sleep(0.05)
 """
-# A shell's background job, and so whatever runs the tests, may have Ctrl-C ignored.
-LISTEN = (
-    "import signal, sys, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'longpole'; "
-)
 
 
 def interrupted(folder: Path, fast: int, *, when: int = 20) -> tuple[int, str]:
     """The exit code and what was said, of two ways of three seeds; Ctrl-C reaches the whole group, as in a terminal."""
     (folder / "train.py").write_text(SCRIPT.replace("FAST", str(fast)).replace("WHEN", str(when)))
-    command = [sys.executable, "-c", LISTEN + "runpy.run_module('longpole', run_name='__main__')"]
     words = ["converge", "--seeds", "3", "--json", "found.json", "--no-save", "train.py", "--", "--other"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, *words], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (folder / f"there-{fast}").exists() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=300)
-    return process.returncode, said
+    return ctrl_c.interrupted(words, folder, folder / f"there-{fast}")
 
 
 @pytest.mark.parametrize(("finished", "sides"), [(1, [1]), (3, [2, 1])])

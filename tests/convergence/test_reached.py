@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longpole.convergence.curves import Points, crossing, window_for
+from longpole.convergence.gather import Wish
 from longpole.convergence.observed import Observed, Options, Series, StopAt, Text
 from longpole.convergence.reached import SELDOM, TargetWatch, decided_after, is_reached
 from longpole.convergence.runs import Way
-from longpole.convergence.study import Wish, converge
+from longpole.convergence.study import converge
 from longpole.whatif.changes import Changes, tell
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from longpole.analysis.converge_results import Convergence, Crossing, Curve, Met
 from longpole.capture.launch import Target as Launched
 from longpole.cli.converge import sides_of, ways_of
 from longpole.convergence.compare import compare
+from longpole.convergence.gather import Wish
 from longpole.convergence.protocol import over_seeds
-from longpole.convergence.study import Wish, headline
+from longpole.convergence.study import headline
 from longpole.report.converge import show, text_report
 from longpole.report.converge_page import page
 

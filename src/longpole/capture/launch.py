@@ -12,7 +12,7 @@ import threading
 import types
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from longpole.capture.interpreter import run_exit_functions
 from longpole.errors import LongpoleError
@@ -63,7 +63,7 @@ def run(target: Target) -> Outcome:
     return Outcome(0, "script end")
 
 
-def leave(outcome: Outcome) -> None:
+def leave(outcome: Outcome) -> NoReturn:
     """Ends this process the way the script would have ended it."""
     if outcome.how == "interrupt":
         # Python ends in this way after Ctrl-C, too: what the script left for the end first, then the signal.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from longpole.capture.imports import is_installed
-from longpole.capture.launch import Outcome, Target, check, leave
+from longpole.capture.launch import Target, check
 from longpole.cli.converge_sections import is_section, measure_section
+from longpole.cli.interrupted import leave_interrupted
 from longpole.cli.output import write_text
 from longpole.cli.run import split
 from longpole.cli.run_folder import check_writable, new_folder
@@ -19,12 +19,11 @@ from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from longpole.analysis.converge_results import Convergence
+    from longpole.convergence.gather import Wish
     from longpole.convergence.runs import Way
-    from longpole.convergence.study import Wish
 
 
 LONGEST_FLAGS = 40  # in the name of a way
-INTERRUPTED = 128 + signal.SIGINT
 
 
 class TwoScriptsCommand(click.Command):
@@ -37,7 +36,7 @@ class TwoScriptsCommand(click.Command):
             if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count
             for name in parameter.opts
         }
-        own, target = split(args, with_value)
+        own, target = split(args, with_value, ctx.info_name)
         ctx.obj = sides_of(target)
         return super().parse_args(ctx, own)
 
@@ -93,13 +92,13 @@ def command(ctx: click.Context, **options: Any) -> None:
         return
     try:
         found = _study(sides, options)
-    except KeyboardInterrupt as error:
-        click.echo("longpole: interrupted before a training had made two steps; nothing is known", err=True)
-        leave(Outcome(INTERRUPTED, "interrupt", error))
-        raise
+    except KeyboardInterrupt:
+        leave_interrupted("before a training had made two steps; nothing is known")
     _publish(found, sides[0], options)
     if found.interrupted:
-        leave(Outcome(INTERRUPTED, "interrupt"))
+        leave_interrupted()
+    if found.failed:
+        raise LongpoleError(found.failed)
 
 
 def check_sides(sides: list[list[str]], options: dict[str, Any]) -> None:
@@ -130,7 +129,8 @@ def _json_path(options: dict[str, Any]) -> Path | None:
 
 
 def _study(sides: list[list[str]], options: dict[str, Any]) -> Convergence:
-    from longpole.convergence.study import Wish, converge
+    from longpole.convergence.gather import Wish
+    from longpole.convergence.study import converge
 
     wish = Wish(
         metric=options["metric"],

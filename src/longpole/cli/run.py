@@ -27,7 +27,8 @@ class ScriptCommand(click.Command):
     """What follows the script's name belongs to the script, `--` and all, and is never parsed here."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own, target = split(args, {name for p in self.params if _takes_value(p) for name in p.opts})
+        with_value = {name for p in self.params if _takes_value(p) for name in p.opts}
+        own, target = split(args, with_value, ctx.info_name)
         ctx.obj = target
         return super().parse_args(ctx, own)
 
@@ -36,14 +37,14 @@ def _takes_value(parameter: click.Parameter) -> bool:
     return isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count
 
 
-def split(args: list[str], with_value: set[str]) -> tuple[list[str], Target | None]:
+def split(args: list[str], with_value: set[str], command: str | None = None) -> tuple[list[str], Target | None]:
     """longpole's own options, and the script or module with everything after it."""
     index = 0
     while index < len(args):
         arg = args[index]
         if arg == "-m":
             if index + 1 == len(args):
-                raise LongpoleError("-m needs the name of a module: longpole run -m package.train")
+                raise LongpoleError(f"-m needs the name of a module: longpole {command or 'run'} -m package.train")
             return args[:index], Target(args[index + 1], args[index + 2 :], is_module=True)
         if not arg.startswith("-"):
             return args[:index], Target(arg, args[index + 1 :])

@@ -74,7 +74,8 @@ def follow(way: Way, seed: int, limits: Limits, returned: str | None = None) -> 
             raise LongpoleError(f"{way.label}: ended with exit code {code}: {_last_words(words)}")
         observed = msgspec.json.decode(place.read_bytes(), type=Observed)
         if observed.problem:
-            raise LongpoleError(f"{way.label}: {observed.problem}")
+            ended = f"; it ended with exit code {code}: {_last_words(words)}" if code else ""
+            raise LongpoleError(f"{way.label}: {observed.problem}{ended}")
         if not observed.step_ends_ns:
             why = _last_words(words) if observed.stopped == "error" else "no optimizer stepped in this process"
             raise LongpoleError(f"{way.label}: no training step was seen: {why}")
