@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from longpole.analysis.study import load_study
 from longpole.capture.launch import Target
+from longpole.cli.main import cli
 from longpole.cli.run import split
 from longpole.cli.run_folder import check_writable, new_folder, of_rank
 from longpole.errors import LongpoleError
@@ -69,6 +71,12 @@ def test_what_follows_the_script_is_the_scripts(words: str, own: list[str], targ
 def test_a_module_needs_its_name() -> None:
     with pytest.raises(LongpoleError, match="-m needs the name of a module"):
         split(["-m"], VALUED)
+
+
+@pytest.mark.parametrize("name", ["run", "converge", "sweep", "memory"])
+def test_a_missing_module_is_told_by_the_command_that_was_given(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "-m"])
+    assert str(done.exception) == f"-m needs the name of a module: longpole {name} -m package.train"
 
 
 def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class MemoryCommand(ScriptCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with_value = {name for p in self.params if isinstance(p, click.Option) and not p.is_flag for name in p.opts}
-        own, target = split(args, with_value)
+        own, target = split(args, with_value, ctx.info_name)
         if target is not None and _trace_file(target) is not None:
             args = [*own, *target.args, target.name]
         return super().parse_args(ctx, args)
