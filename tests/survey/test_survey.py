@@ -20,11 +20,12 @@ from longpole.report.survey_text import text
 from longpole.survey import answers_page, kept
 from longpole.survey.catalogue import names
 from longpole.survey.run_one import Asked
-from longpole.survey.survey import Plan, Progress, survey
+from longpole.survey.survey import NOT_RUN, Plan, Progress, survey
 from survey.made import measured, network, run
 from survey.made import survey as made_survey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from longpole.analysis.survey import Survey
@@ -72,17 +73,42 @@ def test_a_network_that_fails_is_a_row_and_the_others_go_on(tmp_path: Path) -> N
     assert "- `a` failed: a: it broke" in answers_page.page(found, "again")
 
 
-def test_interrupted_what_is_done_is_kept(tmp_path: Path) -> None:
-    def interrupted(name: str, asked: Asked) -> Figures:
-        if name == "b":
+def interrupted_at(network: str) -> Callable[[str, Asked], Figures]:
+    def measure(name: str, asked: Asked) -> Figures:
+        if name == network:
             raise KeyboardInterrupt
         return run()
 
-    with pytest.raises(KeyboardInterrupt):
-        survey(plan(tmp_path, "a", "b"), Progress(measure=interrupted))
+    return measure
+
+
+def test_interrupted_what_is_done_is_told_and_kept(tmp_path: Path) -> None:
+    found = survey(plan(tmp_path, "a", "b"), Progress(measure=interrupted_at("b")))
+    assert found.interrupted
+    assert [(row.runs, row.failed) for row in found.rows] == [(1, None), (0, NOT_RUN)]
     again = Fake()
-    survey(plan(tmp_path, "a", "b", rounds=1), Progress(measure=again))
+    assert not survey(plan(tmp_path, "a", "b", rounds=1), Progress(measure=again)).interrupted
     assert again.order == ["b"]
+
+
+def test_interrupted_a_setting_that_was_not_run_is_not_known(tmp_path: Path) -> None:
+    """`a` has run as it is and with a smaller batch; Ctrl-C comes before its other threads."""
+
+    def measure(name: str, asked: Asked) -> Figures:
+        if asked.threads is not None:
+            raise KeyboardInterrupt
+        return run() if asked.batch_size is None else run(50.0, batch_size=asked.batch_size)
+
+    asked = Asked(budget_s=6.0)
+    (row,) = survey(Plan([network("a")], asked, 1, tmp_path), Progress(measure=measure)).rows
+    assert row.over_batch is not None
+    assert row.over_threads is None
+    assert row.not_known == {"threads": NOT_RUN}
+
+
+def test_interrupted_before_any_run_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        survey(plan(tmp_path, "a", "b"), Progress(measure=interrupted_at("a")))
 
 
 @pytest.mark.parametrize(

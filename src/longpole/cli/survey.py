@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from longpole.cli.interrupted import leave_interrupted
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ def command(**options: Any) -> None:
     options["budget"] = options["budget"] or (FULL_BUDGET_S if options["full"] else BUDGET_S)
     options["runs"] = options["runs"] or (FULL_RUNS if options["full"] else RUNS)
     _check_places(options)
-    found = _measure(chosen, options)
+    try:
+        found = _measure(chosen, options)
+    except KeyboardInterrupt:
+        leave_interrupted("before a network was measured; nothing is known")
     _write(found, options)
+    if found.interrupted:
+        leave_interrupted(_where_it_stands(found, options))
     if all(row.failed for row in found.rows):
         raise LongpoleError(f"no network could be measured; the first: {found.rows[0].failed}")
 
@@ -148,6 +154,12 @@ def _write(found: Survey, options: dict[str, Any]) -> None:
         from longpole.survey.answers_page import page as answers
 
         write_text(options["answers"], answers(found, _again(options), recorded()))
+
+
+def _where_it_stands(found: Survey, options: dict[str, Any]) -> str:
+    measured = sum(bool(row.runs) for row in found.rows)
+    command = "the same command without --again" if options["again"] else "the same command"
+    return f"when {measured} of {len(found.rows)} networks had runs, kept in {options['output']}; {command} goes on"
 
 
 def _again(options: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from longpole.capture.launch import Target, check
+from longpole.cli.interrupted import leave_interrupted
 from longpole.cli.run import ScriptCommand
 from longpole.cli.run_folder import RUNS, check_writable, new_folder
 from longpole.errors import LongpoleError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from longpole.sweep.result import Sweep, SweepRun
     from longpole.sweep.running import Plan, Progress
 
+GOES_ON = "the same command goes on from here"
 USAGE = "longpole sweep --vary batch=8,16,32 --vary threads=1,2 train.py [ARGS]"
 
 
@@ -57,6 +59,8 @@ def command(ctx: click.Context, **options: Any) -> None:
     folder = _folder(plan, options["output"])
     found = _run(plan, folder, options)
     _publish(found, folder, options)
+    if found.interrupted:
+        leave_interrupted(f"after {_done(found.runs)} of {_total(plan)} runs; {GOES_ON}")
 
 
 def take_vary(target: Target | None, vary: Sequence[str]) -> tuple[Target, list[str]]:
@@ -125,33 +129,46 @@ def _run(plan: Plan, folder: Path, options: dict[str, Any]) -> Sweep:
     from longpole.sweep.summary import summarise
 
     done = begin(folder, plan)
-    total = plan.rounds * len(plan.points)
+    total = _total(plan)
     quiet: bool = options["quiet"]
     if not quiet:
         before = f", {len(done)} done before" if done else ""
         click.echo(f"longpole: {len(plan.points)} settings, {total} runs{before}; kept in {folder}", err=True)
     runs = list(done)
     try:
-        runs += _told(run_points(plan, folder, done, options["budget"], time.monotonic, _Teller(quiet)), runs)
+        interrupted = _take(run_points(plan, folder, done, options["budget"], time.monotonic, _Teller(quiet)), runs)
     except LongpoleError:
         _remove_empty(folder)
         raise
+    if interrupted and not _done(runs):
+        _remove_empty(folder)
+        leave_interrupted("before a run was measured; nothing is known")
     left = total - len(runs)
-    if left > 0 and not quiet and not any(run.failed for run in runs):
-        click.echo(f"longpole: the budget ended with {left} runs to go; the same command goes on from here", err=True)
-    return summarise(_sweep(plan, runs))
+    if left > 0 and not interrupted and not quiet and not any(run.failed for run in runs):
+        click.echo(f"longpole: the budget ended with {left} runs to go; {GOES_ON}", err=True)
+    found = summarise(_sweep(plan, runs))
+    if interrupted:
+        found.interrupted = True
+        found.warnings.insert(0, f"Interrupted: the figures are those of {_done(runs)} of {total} runs.")
+    return found
 
 
-def _told(runs: Iterable[SweepRun], before: list[SweepRun]) -> list[SweepRun]:
-    """All runs that come, those before an interrupt too: what is measured is told."""
-    found: list[SweepRun] = []
+def _total(plan: Plan) -> int:
+    return plan.rounds * len(plan.points)
+
+
+def _done(runs: Sequence[SweepRun]) -> int:
+    return sum(not run.failed for run in runs)
+
+
+def _take(runs: Iterable[SweepRun], found: list[SweepRun]) -> bool:
+    """Adds the runs as they come, and says whether Ctrl-C ended them: what is measured by then counts."""
     try:
         for run in runs:
             found.append(run)  # noqa: PERF402 - what is there when the user stops it counts
     except KeyboardInterrupt:
-        if not found and not before:
-            raise
-    return found
+        return True
+    return False
 
 
 class _Teller:

@@ -16,10 +16,13 @@ from longpole.survey.rows import Measured, rows_of
 from longpole.survey.run_one import Asked, run_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from longpole.survey.catalogue import Network
+
+
+NOT_RUN = "not run: the survey was interrupted before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class Progress:
 
 
 def survey(plan: Plan, progress: Progress | None = None) -> Survey:
-    """Runs what is not yet kept. A network that fails is a row that says why; interrupted, what is done is kept."""
+    """Runs what is not yet kept. A network that fails is a row that says why.
+
+    After Ctrl-C, what is measured by then. Raises KeyboardInterrupt where that is nothing.
+    """
     progress = progress or Progress()
     now = keeping.conditions(plan.asked.threads, plan.asked.budget_s)
     size = plan.asked.size
@@ -66,12 +72,31 @@ def survey(plan: Plan, progress: Progress | None = None) -> Survey:
         one.name: keeping.load(plan.folder, one.name, size, keeping.built_by(now, one.needs)) for one in plan.networks
     }
     todo = [run for turn in range(plan.rounds) for kept in found.values() for run in _turn(kept, turn, plan)]
+    try:
+        _make_all(todo, plan, progress)
+    except KeyboardInterrupt:
+        if not any(kept.runs for kept in found.values()):
+            raise
+        _say_what_is_missing(found.values(), plan, progress)
+        return _result(plan, found, progress, interrupted=True)
+    return _result(plan, found, progress)
+
+
+def _make_all(todo: Sequence[_Run], plan: Plan, progress: Progress) -> None:
     for done, run in enumerate(todo):
         if run.kept.network in progress.failures:
             continue
         progress.tell(run.kept.network, done, len(todo))
         _make(run, plan, progress)
-    return _result(plan, found, progress)
+
+
+def _say_what_is_missing(found: Iterable[keeping.Kept], plan: Plan, progress: Progress) -> None:
+    for kept in found:
+        if not kept.runs:
+            progress.failures.setdefault(kept.network, NOT_RUN)
+        elif plan.parallel:
+            why = progress.not_known.setdefault(kept.network, {})
+            why |= {name: NOT_RUN for name in SETTINGS if name not in kept.others and name not in why}
 
 
 def _turn(kept: keeping.Kept, turn: int, plan: Plan) -> list[_Run]:
@@ -107,7 +132,7 @@ def _asked(run: _Run, plan: Plan) -> Asked:
     return asked_elsewhere(plan.asked, run.kept.runs[0], run.setting, read_hardware().cores)
 
 
-def _result(plan: Plan, found: dict[str, keeping.Kept], progress: Progress) -> Survey:
+def _result(plan: Plan, found: dict[str, keeping.Kept], progress: Progress, *, interrupted: bool = False) -> Survey:
     measured = [_measured(one, plan, found[one.name], progress) for one in plan.networks]
     runs = [run for one in measured for run in one.runs]
     hardware = read_hardware()
@@ -120,6 +145,7 @@ def _result(plan: Plan, found: dict[str, keeping.Kept], progress: Progress) -> S
         size=plan.asked.size,
         runs=max((len(one.runs) for one in measured), default=0),
         rows=rows_of(measured),
+        interrupted=interrupted,
     )
 
 

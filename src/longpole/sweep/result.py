@@ -102,6 +102,7 @@ class Sweep(msgspec.Struct):
     by_threads: list[ThreadResult] = []  # one for each batch
     serial_chain: SerialChain | None = None  # of the largest batch
     sentences: list[str] = []
+    interrupted: bool = False  # by the user, before all runs were done
     warnings: list[str] = []
 
     def to_json(self) -> bytes:
