@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What a run does is its number in PLAN: so many steps, then this exit.
 SCRIPT = """
-import pathlib, sys, torch
+import pathlib, torch
 begun = pathlib.Path("begun")
 runs = len(begun.read_text()) if begun.exists() else 0
 begun.write_text("x" * (runs + 1))
@@ -33,8 +33,7 @@ for step in range(steps):
     optimizer.zero_grad()
     weight.square().sum().backward()
     optimizer.step()
-if fails:
-    raise OSError("the disk is full")
+if fails: raise OSError("the disk is full")  # in one line: Python points at its part with carets
 """
 BEFORE_TORCH = 'import pathlib\nif pathlib.Path("begun").exists():\n    raise SystemExit("no licence left")\n'
 
@@ -57,6 +56,7 @@ def test_the_runs_before_it_are_told_and_written(tmp_path: Path) -> None:
     last = said.splitlines()[-1]
     assert last.startswith("longpole: seed 3 of 3 failed: train.py: the script failed after 7 steps: ")
     assert last.endswith("OSError: the disk is full")
+    assert "^" not in last
     found = msgspec.json.decode((tmp_path / "found.json").read_bytes(), type=Convergence)
     [side] = found.sides
     assert [(run.seed, run.steps) for run in side.runs] == [(0, 25), (1, 25)]

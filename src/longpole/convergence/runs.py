@@ -131,5 +131,5 @@ def _last_words(place: Path) -> str:
     with place.open("rb") as file:
         file.seek(max(place.stat().st_size - MOST_WORDS_BYTES, 0))
         text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip(" \t^~")]  # carets point at a line above
     return " | ".join(lines[-LAST_LINES:]) or "no word said"
