@@ -15,6 +15,9 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {"digits_cnn.py": (), "char_gpt.py": ("--steps", "60")}
 # Shorter calls are measured to about as well as recording them is taken off.
 LEAST_CALL_MS = 0.02
+# The clock of a shared processor changes by a tenth within minutes, with what its neighbours do (95 and 105 GFLOP/s were
+# seen). Ceilings that were measured in a slow minute are measured anew; the better of both is kept.
+AGAIN = 3
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -43,8 +46,10 @@ def test_no_op_beats_its_bound_and_the_parts_sum(name: str, machine: Path) -> No
     assert 0 < study["bound_by"]["bound_ms"] <= step
     for entry in study["op_classes"]:
         assert entry["bound_ms"] is None or entry["bound_ms"] <= entry["ms"] * (1 + 1e-9)
-    if beaten(study):  # somebody else had the processor while the ceilings were measured: they are measured anew, once
-        longpole("machine", "--again", "--threads", "1", "--budget", "40", cache=machine)
+    for _ in range(AGAIN):
+        if not beaten(study):
+            break
+        longpole("machine", "--again", "--threads", "1", "--budget", "20", cache=machine)
         study = studied(name, machine)
     assert not beaten(study)
 
