@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = {"digits_cnn.py": (), "char_gpt.py": ("--steps", "60")}
 # Shorter calls are measured to about as well as recording them is taken off.
 LEAST_CALL_MS = 0.02
-# The clock of a shared processor changes by a tenth within minutes, with what its neighbours do (95 and 105 GFLOP/s were
-# seen). Ceilings that were measured in a slow minute are measured anew; the better of both is kept.
+# The clock of a shared processor changes by a tenth within minutes, with what its neighbours do (95 and 105 GFLOP/s
+# were seen). Ceilings that were measured in a slow minute are measured anew; the better of both is kept.
 AGAIN = 3
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
