@@ -646,6 +646,7 @@ def test_a_failure_of_ours_ends_the_measuring_and_not_the_training(monkeypatch: 
             turn(number)
         recorder.finish()
         assert recorder.failure == "MemoryError: planted", name
+        assert recorder._gradients._graph is None, "a watched graph holds the script's tensors"
         assert (
             any("Measuring stopped early" in warning for warning in recorder.builder.info.warnings) or name == "_settle"
         )

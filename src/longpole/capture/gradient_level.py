@@ -78,8 +78,8 @@ class GradientLevel:
             self._graph.stepped()
 
     def stop(self) -> GradientMode | SavedMode | None:
-        """Takes the mode out, and returns it."""
-        mode, self._mode = self._mode, None
+        """Takes the mode out, and returns it. A graph that was watched is let go of: it holds the script's tensors."""
+        mode, self._mode, self._graph = self._mode, None, None
         self._hooks.before_backward = None
         # A mode belongs to a thread; where that one is gone, so is the mode.
         if mode is not None and threading.get_ident() == self._thread:
@@ -90,7 +90,7 @@ class GradientLevel:
         self, layers: LayerTable, marks: array[int], step: int, first_sequence: int, warn: Callable[[str], None]
     ) -> None:
         """What the step gave becomes a piece. Calls of modules must not be taken before."""
-        mode = self.stop()
+        watch, mode = self._graph, self.stop()
         self._modules.stop()
         if mode is None:
             return
@@ -100,7 +100,6 @@ class GradientLevel:
         layers.find(self._modules.roots.values())
         self._builder.layers = layers.layers
         self._memory.keep(mode.memory, layers, marks, step)
-        watch, self._graph = self._graph, None
         if watch is not None:
             self._builder.graph = watch.graph(layers) or self._builder.graph
         self._builder.add(gradient_piece(mode.rows, first_sequence, self._builder))
