@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from longpole.report.figures import byte_size, clean, ms, number, percent
 from longpole.report.lines import plain
 from longpole.report.memorypicture import memory_section
+from longpole.report.plain_page import plain_page
 from longpole.report.prices import batch_lines, checked_lines, fit_lines, is_noise, noise_sentence
 
 if TYPE_CHECKING:
@@ -20,21 +21,13 @@ if TYPE_CHECKING:
 MOST_ROWS = 500
 MOST_NAMES = 400
 WHOLE = 10_000  # characters: sentences are wrapped by the browser
-STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem}
-h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:2rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.12rem .7rem .12rem 0;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;white-space:normal}
-th{font-weight:500;opacity:.7}tr.noise td{opacity:.6}.doubt{opacity:.85}
-"""
+STYLE = "td:first-child{white-space:normal}tr.noise td{opacity:.6}"
 
 
 def prices_page(found: MemoryPrices, memory: Memory | None = None) -> str:
     """A whole HTML document; `memory` is the account of the step that the prices are of."""
     script = clean(found.script or "the run", 120)
-    title = escape(f"memory of {script} · longpole")
+    title = f"memory of {script} · longpole"
     step = f" · a step takes {ms(found.step_ms)}" if found.step_ms is not None else ""
     said: list[Line] = fit_lines(found.fit, found.script, WHOLE) if found.fit is not None else []
     said += checked_lines(found.checked, WHOLE) if found.checked is not None else []
@@ -48,13 +41,7 @@ def prices_page(found: MemoryPrices, memory: Memory | None = None) -> str:
             "".join(f'<p class="doubt">{escape(clean(note, 600))}</p>' for note in found.notes),
         )
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head>
-<body>{body}</body></html>
-""".encode("utf-8", "replace").decode("utf-8")
+    return plain_page(title, STYLE, body)
 
 
 def _paragraphs(lines: Iterable[Line]) -> str:

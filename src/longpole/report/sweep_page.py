@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from longpole.report.figures import DASH, clean, number, percent
+from longpole.report.plain_page import plain_page
 from longpole.report.sweep import between, chosen, part, shown, subject, times
 from longpole.sweep.sentences import threads
 
@@ -22,16 +23,10 @@ MOST_WAITS = 400
 LAYERS_SHOWN = 60
 HOW = "Intervals hold 95 %: weighted least squares over runs, Student's t; of ratios by Fieller."
 STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem}
-h1{font-size:1.3rem}h2{font-size:1.05rem;margin-top:2rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.12rem .7rem .12rem 0;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;white-space:pre}
-tr.step td{font-weight:600}th{font-weight:500;opacity:.7}
+td:first-child{white-space:pre}tr.step td{font-weight:600}
 .pictures{display:flex;flex-wrap:wrap;gap:1.5rem}figure{margin:0}figcaption{font-size:.9rem;opacity:.8}
 svg text{fill:currentColor;font:12px system-ui,sans-serif}svg .axis{stroke:currentColor;opacity:.35}
-.doubt{opacity:.85}.scroll{overflow-x:auto}
+.scroll{overflow-x:auto}
 """
 
 
@@ -46,7 +41,7 @@ class Series:
 
 def sweep_page(sweep: Sweep) -> str:
     """A whole HTML document."""
-    title = escape(clean(f"sweep of {sweep.script} · longpole", 120))
+    title = clean(f"sweep of {sweep.script} · longpole", 120)
     body = "".join(
         (
             f"<h1>{escape(subject(sweep))}</h1>",
@@ -59,13 +54,7 @@ def sweep_page(sweep: Sweep) -> str:
             f'<p class="doubt">{escape(HOW)} {escape(_where(sweep))}</p>',
         )
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head>
-<body>{body}</body></html>
-""".encode("utf-8", "replace").decode("utf-8")
+    return plain_page(title, STYLE, body)
 
 
 def _where(sweep: Sweep) -> str:
