@@ -1,16 +1,29 @@
-"""The page in a browser: no request, no error, sorting, folding, keys, hostile names, size, both schemes."""
+"""Pages in a browser: no request, no error, sorting, folding, keys, hostile names, size, both schemes."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from convergence.test_report import made as converged
+from convergence.test_report import made_side
+from longpole.analysis.memory_prices import MemoryPrices, Price
 from longpole.analysis.study import Study
+from longpole.document import plain_page
+from longpole.report.converge_page import page as converge_page
 from longpole.report.html import page
+from longpole.report.prices_page import prices_page
+from longpole.report.survey_page import page as survey_page
+from longpole.report.sweep_page import STYLE as SWEEP_STYLE
+from longpole.report.sweep_page import Series, picture, sweep_page
+from longpole.sweep.result import Sweep
 from report.sample import HOSTILE, gpt_study, gpu_study, hostile_study, wide_study
 from report.sample_trace import made_trace
+from survey.made import measured, run
+from survey.made import survey as made_survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +47,7 @@ def browser() -> Iterator[Any]:
 class Opened:
     """One page and all that it asked for and complained about."""
 
-    def __init__(self, browser: Any, document: str, path: Path, **options: Any) -> None:
+    def __init__(self, browser: Any, document: str, path: Path, ready: str = "html", **options: Any) -> None:
         path.write_text(document, encoding="utf-8")
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -45,7 +58,7 @@ class Opened:
         self.view.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.view.on("dialog", lambda dialog: (self.complaints.append("a dialog opened"), dialog.dismiss()))
         self.view.goto(path.as_uri())
-        self.view.wait_for_selector("html[data-ready]", timeout=30_000)
+        self.view.wait_for_selector(ready, timeout=30_000)
         self.address = path.as_uri()
 
     def layers(self) -> list[str]:
@@ -58,17 +71,35 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser, tmp_path) -> Iterator[Any]:
-    """Opens a study; at the end of the test the page has asked for nothing and complained of nothing."""
+def shown(browser, tmp_path) -> Iterator[Any]:
+    """Opens a document; at the end of the test it has asked for nothing and complained of nothing."""
     pages: list[Opened] = []
 
-    def open_(study: Study, trace: Any = None, **options: Any) -> Opened:
-        pages.append(Opened(browser, page(study, trace), tmp_path / f"page{len(pages)}.html", **options))
+    def show(document: str, **options: Any) -> Opened:
+        pages.append(Opened(browser, document, tmp_path / f"page{len(pages)}.html", **options))
         return pages[-1]
 
-    yield open_
+    yield show
     for one in pages:
         one.close()
+
+
+@pytest.fixture
+def opened(shown) -> Any:
+    """Opens a study."""
+
+    def open_(study: Study, trace: Any = None, **options: Any) -> Opened:
+        return shown(page(study, trace), ready="html[data-ready]", **options)
+
+    return open_
+
+
+def colour_of(view: Any, place: str, name: str) -> str:
+    return view.eval_on_selector(place, f"one => getComputedStyle(one).{name}")
+
+
+def brightness(view: Any, place: str, name: str) -> int:
+    return sum(int(part) for part in colour_of(view, place, name)[4:-1].split(","))
 
 
 def test_reading_order(opened):
@@ -183,9 +214,7 @@ def test_twenty_thousand_layers(opened):
 def test_fits_a_phone_in_both_schemes(opened, scheme):
     view = opened(gpt_study(), viewport={"width": 360, "height": 740}, color_scheme=scheme).view
     assert view.evaluate("document.documentElement.scrollWidth") <= 360
-    paper, ink = (view.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
-    bright = [sum(int(part) for part in colour[4:-1].split(",")) for colour in (paper, ink)]
-    assert (bright[0] > bright[1]) == (scheme == "light")
+    assert (brightness(view, "body", "backgroundColor") > brightness(view, "body", "color")) == (scheme == "light")
 
 
 def test_json_can_be_copied(opened):
@@ -210,3 +239,65 @@ def test_ranks_pick_one(opened):
     view.locator("#ranks tbody tr").nth(3).click()
     assert "rank 3" in view.locator("#ranks h3").last.inner_text()
     assert "240 ms" in view.locator("#ranks table.gaps").inner_text()
+
+
+# -- pages of the other commands ----------------------------------------------------------------------------------
+
+
+def converge_document() -> str:
+    return converge_page(converged(made_side(HOSTILE[0], 0.02), made_side("B", 0.01)))
+
+
+def survey_document() -> str:
+    return survey_page(made_survey(measured("slow", run(100.0)), measured("fast", run(50.0)), measured(HOSTILE[0])))
+
+
+def sweep_document() -> str:
+    return sweep_page(Sweep(script=HOSTILE[0], sentences=["One."], warnings=[HOSTILE[0]]))
+
+
+def prices_document() -> str:
+    prices = [Price((HOSTILE[0],), HOSTILE[0], 1 << 20, 9 << 20, 5.0, 0.05)]
+    return prices_page(MemoryPrices(script="train.py", peak_bytes=10 << 20, prices=prices), gpt_study().memory)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("made", [converge_document, survey_document, sweep_document, prices_document])
+def test_pages_of_other_commands_open_in_both_schemes(shown, made, scheme):
+    view = shown(made(), color_scheme=scheme).view
+    assert view.locator("h1").inner_text()
+    assert view.locator("img").count() == 0
+    assert (brightness(view, "h1", "color") < 3 * 128) == (scheme == "light")
+
+
+def test_the_key_of_curves_has_their_colours(shown):
+    view = shown(converge_document()).view
+    lines = (
+        view.locator("figure")
+        .first.locator("polyline")
+        .evaluate_all("all => all.map(one => one.getAttribute('stroke'))")
+    )
+    marks = view.locator(".key b").evaluate_all("all => all.map(one => getComputedStyle(one).color)")
+    assert marks == [f"rgb{tuple(bytes.fromhex(colour[1:]))}" for colour in dict.fromkeys(lines)]
+
+
+def test_names_in_a_picture_have_the_colours_of_their_points(shown):
+    two = [Series(name, [(1.0, float(at)), (2.0, 2.0 * at)]) for at, name in enumerate("ab", start=1)]
+    view = shown(plain_page("t", SWEEP_STYLE, picture("A step", "batch", two))).view
+    names = view.locator("svg text", has_text=re.compile("^[ab]$"))
+    colours = names.evaluate_all("all => all.map(one => getComputedStyle(one).fill)")
+    points = view.locator("circle").evaluate_all("all => all.map(one => getComputedStyle(one).fill)")
+    assert colours == list(dict.fromkeys(points))
+    assert len(colours) == 2
+
+
+def test_a_survey_is_sorted_by_its_headings(shown):
+    view = shown(survey_document()).view
+    rows = view.locator("table").first.locator("tbody td:first-child")
+    step = view.locator("th button", has_text=re.compile("^step$"))
+    step.click()
+    assert rows.all_inner_texts()[:2] == ["slow", "fast"]
+    step.click()
+    assert rows.all_inner_texts()[:2] == ["fast", "slow"]  # what is not known comes last either way
+    view.locator("th button", has_text=re.compile("^network$")).first.click()
+    assert rows.all_inner_texts()[1:] == ["fast", "slow"]

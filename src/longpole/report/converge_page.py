@@ -6,6 +6,7 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
 from longpole.report.converge import text_report
 from longpole.report.converge_noise_chart import noise_figure
 from longpole.report.figures import clean, number
@@ -15,56 +16,37 @@ if TYPE_CHECKING:
 
     from longpole.analysis.converge_results import Convergence, SeedRun, Side
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 40
 COLOURS = ("#0b7285", "#c2255c", "#2b8a3e", "#e67700", "#364fc7", "#862e9c", "#5c940d", "#d9480f", "#087f5b", "#495057")
 TICKS = 5
 STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:1340px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.2rem;line-height:1.35}
+body{max-width:1340px}
+h1{line-height:1.35}
 figure{display:inline-block;margin:0 1rem 1rem 0;max-width:100%}
 figcaption{font-weight:600}
 svg{max-width:100%;height:auto}
 text{fill:currentColor;font-size:12px}
 pre{overflow-x:auto;font-size:13px;line-height:1.35}
 .key span{margin-right:1.2rem}
-"""
+""" + "".join(f".side{at}{{color:{colour}}}" for at, colour in enumerate(COLOURS))
 
 
 def page(found: Convergence) -> str:
     """A whole HTML document."""
-    title = escape(clean(f"{found.sides[0].script if found.sides else 'training'} · longpole converge", 120))
+    title = clean(f"{found.sides[0].script if found.sides else 'training'} · longpole converge", 120)
     figures = "".join(_figure(found, name, unit) for name, unit in (("steps", ""), ("samples", ""), ("seconds", " s")))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>{_text(clean(found.headline, 1000))}</h1>
+    body = f"""<h1>{escape(clean(found.headline, 1000))}</h1>
 {_key(found)}
 {figures}
 {noise_figure(found.noise)}
-<pre>{_text(text_report(found))}</pre>
-</body>
-</html>
-"""
-
-
-def _text(text: str) -> str:
-    return escape(text.encode("utf-8", "replace").decode("utf-8"))
+<pre>{escape(text_report(found))}</pre>"""
+    return plain_page(title, STYLE, body)
 
 
 def _key(found: Convergence) -> str:
     parts = [
-        f'<span><b style="color:{COLOURS[at % len(COLOURS)]}">━</b> {_text(clean(side.label, 80))}</span>'
+        f'<span><b class="side{at % len(COLOURS)}">━</b> {escape(clean(side.label, 80))}</span>'
         for at, side in enumerate(found.sides)
     ]
     return f'<p class="key">{"".join(parts)}</p>' if len(parts) > 1 else ""
@@ -84,7 +66,7 @@ def _figure(found: Convergence, across: str, unit: str) -> str:
     for at, side in enumerate(found.sides):
         colour = COLOURS[at % len(COLOURS)]
         drawn += [_run(run, _places(run, side, across), side, across, colour, scale) for run in side.runs]
-    name = _text(clean(found.metric.name if found.metric else "metric", 60))
+    name = escape(clean(found.metric.name if found.metric else "metric", 60))
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
     return (
         f"<figure><figcaption>{name} against {across}</figcaption>"

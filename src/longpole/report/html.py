@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from longpole.document import document
 from longpole.report.cut import Limits, cut, short_texts
 from longpole.report.figures import clean
 from longpole.report.memorypicture import memory_section
@@ -49,40 +49,14 @@ def payload(study: Study, trace: Trace | None, limits: Limits) -> dict[str, Any]
 
 
 def _document(study: Study, data: dict[str, Any]) -> str:
-    script, style = _asset("page.js"), _asset("page.css")
     packed = gzip.compress(msgspec.json.encode(data), 6, mtime=0)
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    title = escape(clean(f"{study.run.script or study.run.device or 'study'} · longpole", 120))
-    plain_report = escape(text_report(study)[:LONGEST_PLAIN]).encode("utf-8", "replace").decode("utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<div id="app"></div>
+    title = clean(f"{study.run.script or study.run.device or 'study'} · longpole", 120)
+    body = f"""<div id="app"></div>
 {memory_section(study.memory)}
-<noscript><pre>{plain_report}</pre></noscript>
-<script type="text/plain" id="data">{base64.b64encode(packed).decode("ascii")}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+<noscript><pre>{escape(text_report(study)[:LONGEST_PLAIN])}</pre></noscript>
+<script type="text/plain" id="data">{base64.b64encode(packed).decode("ascii")}</script>"""
+    return document(title, _asset("page.css"), body, _asset("page.js"))
 
 
 def _asset(name: str) -> str:
     return (files("longpole.report") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """The source expression that lets exactly this inline text run (CSP level 2, hash-source)."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

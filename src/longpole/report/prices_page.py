@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
 from longpole.report.figures import byte_size, clean, ms, number, percent
 from longpole.report.lines import plain
 from longpole.report.memorypicture import memory_section
-from longpole.report.plain_page import plain_page
 from longpole.report.prices import batch_lines, checked_lines, fit_lines, is_noise, noise_sentence
 
 if TYPE_CHECKING:

@@ -5,11 +5,10 @@ Without script the table is whole and in the order of the survey; the script onl
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from html import escape
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
 from longpole.report.figures import DASH, byte_size, clean, ms, number, percent
 from longpole.report.survey_parallel import cost, gave, limit, not_known, pays_to, serial_share, slowed
 from longpole.report.survey_text import PHASES, bound_by, other_share, phase_share, with_interval
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 
 BAR = 240  # width of a bar in its own units
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --dim: #66707a; --line: #d9dee3; --paper: #fff;
+:root { --ink: #1d2329; --dim: #66707a; --line: #d9dee3; --paper: #fff;
   --data: #e0a92e; --forward: #3f7fc1; --backward: #9b51b0; --optim: #3c9a5f; --other: #9aa3ab; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --dim: #9aa3ab; --line: #363d44; --paper: #16191c; } }
-body { font: 14px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem; }
-h1 { font-size: 1.35rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+body { font-size: 14px; color: var(--ink); background: var(--paper); margin: 2rem; max-width: none; padding: 0; }
+h1 { margin: 0; } h2 { margin-bottom: .5rem; }
 p { color: var(--dim); max-width: 60rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+.wide { overflow-x: auto; } th { opacity: 1; font-weight: 600; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
-th:first-child, td:first-child, td.words, th.words { text-align: left; }
+td.words, th.words { text-align: left; }
 td.words { white-space: normal; min-width: 18rem; color: var(--dim); }
 th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-visible { outline: 2px solid; }
 th[aria-sort=ascending] button::after { content: " \\25B4"; }
@@ -65,26 +64,11 @@ Cell = tuple[str, "float | str | None"]  # what is shown, and what it sorts by; 
 def page(survey: Survey) -> str:
     """A whole HTML document; every name in it is escaped, and nothing is fetched."""
     measured = [row for row in survey.rows if row.runs]
-    policy = (
-        f"default-src 'none'; script-src '{_hash(SCRIPT)}'; style-src '{_hash(STYLE)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     about = escape(
         f"{survey.size} networks · {survey.machine or 'unknown machine'}, {survey.cores} cores, "
         f"threads {survey.threads or 'unknown'} · {survey.framework or 'torch'} · runs {survey.runs} · {survey.date}"
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>longpole survey</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<h1>Where a training step goes, network by network</h1>
+    body = f"""<h1>Where a training step goes, network by network</h1>
 <p>{about}</p>
 <p>{_legend()}</p>
 {_table(HEADINGS, [_row(row) for row in survey.rows])}
@@ -97,11 +81,8 @@ costs at most 5 % more than in the largest ones. What threads gave is how many t
 serial is what they do not shorten, the limit what threads without end would still give. Layers in a row wait for one
 another; least is the time that forward and backward would still take, of what they take, if all that need not wait ran
 at once. Brackets hold the true figure 95 times of 100, if two settings lie on the line.</p>
-{_reasons(survey)}
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+{_reasons(survey)}"""
+    return plain_page("longpole survey", STYLE, body, SCRIPT)
 
 
 HEADINGS = (
@@ -206,8 +187,3 @@ def _estimated(estimate: Estimate | None) -> Cell:
 
 def _safe(text: str | None) -> str:
     return escape(clean(text or ""))
-
-
-def _hash(text: str) -> str:
-    """The source expression that lets exactly this inline text run (CSP level 2, hash-source)."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
 from longpole.report.figures import DASH, clean, number, percent
-from longpole.report.plain_page import plain_page
 from longpole.report.sweep import between, chosen, part, shown, subject, times
 from longpole.sweep.sentences import threads
 
@@ -25,7 +25,8 @@ HOW = "Intervals hold 95 %: weighted least squares over runs, Student's t; of ra
 STYLE = """
 td:first-child{white-space:pre}tr.step td{font-weight:600}
 .pictures{display:flex;flex-wrap:wrap;gap:1.5rem}figure{margin:0}figcaption{font-size:.9rem;opacity:.8}
-svg text{fill:currentColor;font:12px system-ui,sans-serif}svg .axis{stroke:currentColor;opacity:.35}
+svg text{font:12px system-ui,sans-serif}svg text:not([fill]){fill:currentColor}
+svg .axis{stroke:currentColor;opacity:.35}
 .scroll{overflow-x:auto}
 """
 
@@ -119,7 +120,7 @@ def picture(title: str, across: str, series: Sequence[Series]) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         if len(series) > 1:
             name = escape(clean(one.name, 40))
-            parts.append(f'<text x="{LEFT + 12}" y="{TOP + 12 + 16 * at}" style="fill:{colour}">{name}</text>')
+            parts.append(f'<text x="{LEFT + 12}" y="{TOP + 12 + 16 * at}" fill="{colour}">{name}</text>')
     return (
         f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg><figcaption>{escape(title)}</figcaption></figure>"
