@@ -41,13 +41,12 @@ class QuietFrees:
 
 
 def sizes_of(events: Iterable[Any], offset_ns: int) -> list[tuple[int, int]]:
-    """When on the clock of the marks, and how many bytes, in order: of the device where tensors of interest are."""
-    device = "CUDA" if torch.cuda.is_initialized() else "CPU"
-    found = [
-        (event.start_ns() - offset_ns, event.nbytes())
-        for event in events
-        if event.name() == MEMORY and event.device_type().name == device
-    ]
+    """When on the clock of the marks, and how many bytes, in order: of the device where tensors of interest are.
+
+    `events` are those named MEMORY.
+    """
+    device = internals.CUDA if torch.cuda.is_initialized() else internals.CPU
+    found = [(event.start_ns() - offset_ns, event.nbytes()) for event in events if event.device_type() == device]
     return sorted(found, key=lambda one: one[0])
 
 

@@ -47,6 +47,7 @@ after_profiler: Callable[[], None] = profiler._run_on_profiler_stop
 # Events have had a type to tell since torch 2.5 at the earliest: `event_kinds` has another way.
 events_tell_their_type = hasattr(_autograd._KinetoEvent, "activity_type")
 CPU: Any = _autograd.DeviceType.CPU
+CUDA: Any = _autograd.DeviceType.CUDA
 is_profiling: Callable[[], bool] = torch.autograd._profiler_enabled
 
 LoaderIterator: Any = torch.utils.data.dataloader._BaseDataLoaderIter

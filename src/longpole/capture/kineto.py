@@ -7,35 +7,29 @@ into columns, on the clock of the marks.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.autograd.profiler import profile
 
 from longpole.capture import internals
 from longpole.capture.allocations import MEMORY, QuietFrees, sizes_of
-from longpole.capture.event_kinds import ON_DEVICE, kind_of
+from longpole.capture.kineto_events import read_events
 from longpole.capture.patches import Patches
-from longpole.trace.build import events_piece
 from longpole.trace.clock import monotonic_ns
-from longpole.trace.kinds import Kind
-from longpole.trace.trace import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
     from longpole.trace.build import Piece, TraceBuilder
 
-NEED_VALUES = ("conv", "attention", "pool", "rnn", "lstm", "norm", "mm_backward")
 NOISE = (b"USDT:", b"ERROR: External init callback must run in same thread")  # the second: no main thread
-ACCUMULATE = 1 << 62
 
 
 class KinetoBlock:
@@ -142,15 +136,11 @@ class KinetoBlock:
     def read(self, results: Any, builder: TraceBuilder, thread_lane: int) -> Piece:
         """Columns of the recorded events. `thread_lane` is the lane of the training thread."""
         events = results.events()
-        self.allocations = sizes_of(events, self._offset_ns)
-        told = [event for event in events if event.name() != MEMORY]
-        return _Reader(builder, self._offset_ns, thread_lane, shapes=self._shapes).read(told)
-
-
-def _sequence(event: Any) -> int:
-    """AccumulateGrad has the largest number there is, so that it runs first; it is no place in the order."""
-    found = event.sequence_nr()
-    return found if found < ACCUMULATE else -1
+        names = [event.name() for event in events]
+        self.allocations = sizes_of(compress(events, (name == MEMORY for name in names)), self._offset_ns)
+        ops = [event for event, name in zip(events, names, strict=True) if name != MEMORY]
+        ops_names = [name for name in names if name != MEMORY]
+        return read_events(ops, ops_names, builder, self._offset_ns, thread_lane, shapes=self._shapes)
 
 
 def event_cost_ns(block: KinetoBlock, calls: int = 300) -> float | None:
@@ -188,81 +178,6 @@ def _offset() -> int:
     before = monotonic_ns()
     now = time.time_ns()
     return now - (before + monotonic_ns()) // 2
-
-
-class _Reader:
-    def __init__(self, builder: TraceBuilder, offset_ns: int, thread_lane: int, *, shapes: bool) -> None:
-        self._builder = builder
-        self._offset_ns = offset_ns
-        self._thread_lane = thread_lane
-        self._shapes = shapes
-        self._lanes: dict[tuple[int, int, int], int] = {}
-        self._texts: dict[str, int] = {}
-
-    def read(self, events: Sequence[Any]) -> Piece:
-        main_thread = _busiest_thread(events)
-        rows = [self._row(event, main_thread) for event in events]
-        names = ("start_ns", "duration_ns", "name", "kind", "lane", "correlation", "sequence", "forward_thread")
-        columns: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
-        if self._shapes and rows:
-            columns["shapes"] = [self._text(str(event.shapes()).replace(" ", "")) for event in events]
-            columns["dtypes"] = [self._text(json.dumps(event.dtypes())) for event in events]
-            columns["concrete"] = [self._concrete(event) for event in events]
-        return events_piece({name: np.asarray(column) for name, column in columns.items()})
-
-    def _row(self, event: Any, main_thread: int) -> tuple[int, ...]:
-        kind = kind_of(event)
-        on_device = kind in ON_DEVICE
-        start = event.start_ns() - self._offset_ns
-        return (
-            start,
-            max(event.duration_ns(), 0),
-            self._text(event.name()),
-            kind,
-            self._lane(event, main_thread, on_device=on_device),
-            event.linked_correlation_id() if on_device or kind == Kind.RUNTIME else event.correlation_id(),
-            _sequence(event) if kind == Kind.OP else -1,
-            event.fwd_thread_id() if kind == Kind.OP else -1,
-        )
-
-    def _concrete(self, event: Any) -> int:
-        """Strides, paddings, flags: only for the ops whose cost depends on them, since reading them is slow."""
-        if not any(part in event.name() for part in NEED_VALUES):
-            return -1
-        values = [value if isinstance(value, (bool, int, float, list)) else "" for value in event.concrete_inputs()]
-        return self._text(json.dumps(values))
-
-    def _text(self, text: str) -> int:
-        """Names repeat thousands of times; the builder's own table is asked once for each."""
-        found = self._texts.get(text)
-        if found is None:
-            found = self._texts[text] = self._builder.intern(text)
-        return found
-
-    def _lane(self, event: Any, main_thread: int, *, on_device: bool) -> int:
-        thread = event.device_resource_id() if on_device else event.start_thread_id()
-        key = (int(on_device), event.device_index() if on_device else -1, thread)
-        if key not in self._lanes:
-            self._lanes[key] = self._new_lane(key, is_main=not on_device and thread == main_thread)
-        return self._lanes[key]
-
-    def _new_lane(self, key: tuple[int, int, int], *, is_main: bool) -> int:
-        on_device, device, thread = key
-        if is_main:
-            return self._thread_lane
-        name = f"stream {thread}" if on_device else f"thread {thread}"
-        kind = "stream" if on_device else "host"
-        return self._builder.lane(Lane(name, kind, os.getpid(), thread, device))
-
-
-def _busiest_thread(events: Any) -> int:
-    """The training thread: Kineto numbers threads in its own way, and it is the one with the ops."""
-    counts: dict[int, int] = {}
-    for event in events:
-        if event.sequence_nr() >= 0 and event.fwd_thread_id() == 0:
-            thread = event.start_thread_id()
-            counts[thread] = counts.get(thread, 0) + 1
-    return max(counts, key=counts.__getitem__, default=-1)
 
 
 @contextmanager
