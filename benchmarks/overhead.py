@@ -6,9 +6,12 @@ Blocks of bare and of measured steps in turn, A B B A, in one process; a pair of
 their median steps, and what is reported is the median of the ratios with a 95 % interval (bootstrap over pairs).
 
     phases   level 0, the phase marks, against nothing: at most 1.01 where a step takes 5 ms or more
-    after    a process in which a whole window was measured and is over, against one without longpole: 1.00
-    ops      level 2 against torch.profiler alone, both with shapes, started and stopped round each step:
-             at most 1.00, for the step itself and for the whole turn with starting, stopping and reading
+    after    steps after a whole window over steps before it, in a process of its own, against the same in one where
+             nothing was measured: 1.00
+    ops      level 2 against torch.profiler alone, both with shapes and memory, in one recording of as many steps: at
+             most 1.00, for a step, and for all from the recording's start until one can work with what was recorded:
+             columns here, the list of events there. "Unread" is all of ours against starting, recording and stopping
+             alone, which shows a user nothing.
 
 A step under 5 ms may cost what one of 5 ms may, 50 microseconds a turn. The `empty` network shows that best: a busy
 machine blurs a hundredth of 10 ms. A verdict is `yes` or `NO` where the whole interval lies on one side of the limit,
@@ -35,7 +38,12 @@ if TYPE_CHECKING:
 
     from networks import Step
 
+    from longpole.capture.plan import Plan
+    from longpole.trace.kinds import Level
+
 STEPS_A_BLOCK = 10
+STEPS_AROUND = 60  # before and after a window
+STEPS_INSTEAD = 50  # of a window, where nothing is measured
 UNTIMED = 3  # steps at the start of a block: roots and turns are found there, caches warm up
 RESAMPLES = 2000
 NAMES = ["empty", "mlp", "conv", "gpt", "tiny500"]  # as in networks.py, which needs torch and seconds
@@ -50,7 +58,7 @@ class Comparison:
     network: str
     base_ms: float  # median step without
     ratios: tuple[float, ...]  # one a pair of blocks
-    limit: float
+    limit: float | None  # None: told beside the others, and held to nothing
 
     @property
     def median(self) -> float:
@@ -65,6 +73,8 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
+        if self.limit is None:
+            return ""
         low, high = self.interval
         if high - low > WIDEST_INTERVAL:
             return "too busy"
@@ -73,10 +83,11 @@ class Comparison:
     def line(self) -> str:
         low, high = self.interval
         low_half, _, high_half = statistics.quantiles(self.ratios, n=4)
+        asked = "" if self.limit is None else f"   at most {self.limit:.3f}? {self.verdict}"
         return (
-            f"{self.what:13} {self.network:8} {self.base_ms:7.2f} ms  {self.median:.4f}  [{low:.4f}, {high:.4f}]  "
+            f"{self.what:14} {self.network:8} {self.base_ms:7.2f} ms  {self.median:.4f}  [{low:.4f}, {high:.4f}]  "
             f"{(self.median - 1) * self.base_ms * 1e3:+7.0f} us a turn   half of the pairs {low_half:.3f} to "
-            f"{high_half:.3f}   at most {self.limit:.3f}? {self.verdict}"
+            f"{high_half:.3f}{asked}"
         )
 
 
@@ -108,22 +119,14 @@ def in_turn(a: Callable[[], Sequence[int]], b: Callable[[], Sequence[int]], pair
 
 
 @contextlib.contextmanager
-def recording(level_name: str) -> Generator[list[tuple[int, int]]]:
-    """A recorder that measures every step at one level; the start and end of each step it saw, once it is over."""
-    from longpole.capture.plan import Plan, WindowOptions
+def recording(plan: type[Plan], level: Level) -> Generator[list[tuple[int, int]]]:
+    """A recorder with this plan; the start and end of each step it saw at this level, once it is over."""
+    from longpole.capture.plan import WindowOptions
     from longpole.capture.recorder import Recorder
-    from longpole.trace.kinds import Level
-
-    level = Level[level_name]
-
-    class OneLevel(Plan):
-        def after(self, duration_ns: int, samples: int = 0) -> Level:  # noqa: ARG002 - every step is measured, however long
-            self.in_window = True
-            return level
 
     options = WindowOptions()
     recorder = Recorder(options)
-    recorder.plan = OneLevel(options)
+    recorder.plan = plan(options)
     windows: list[tuple[int, int]] = []
     recorder.start()
     try:
@@ -134,15 +137,23 @@ def recording(level_name: str) -> Generator[list[tuple[int, int]]]:
         raise RuntimeError(f"the recorder gave up: {recorder.failure}")
     steps = [step for step in recorder.builder.steps if step.level == level]
     if not steps:
-        raise RuntimeError(f"no step was measured at level {level_name}")
+        raise RuntimeError(f"no step was measured at level {level.name}")
     windows += [(step.start_ns, step.end_ns) for step in steps]
 
 
 def compare_phases(name: str, pairs: int) -> list[Comparison]:
+    from longpole.capture.plan import Plan
+    from longpole.trace.kinds import Level
+
+    class EveryStep(Plan):
+        def after(self, duration_ns: int, samples: int = 0) -> Level:  # noqa: ARG002 - every step is measured, however long
+            self.in_window = True
+            return Level.PHASES
+
     step = build(name)
 
     def measured() -> list[int]:
-        with recording("PHASES"):
+        with recording(EveryStep, Level.PHASES):
             return timed_steps(step, STEPS_A_BLOCK)
 
     base_ms, ratios = in_turn(lambda: timed_steps(step, STEPS_A_BLOCK), measured, pairs)
@@ -152,10 +163,11 @@ def compare_phases(name: str, pairs: int) -> list[Comparison]:
 # -- after the window ---------------------------------------------------------------------------------------------
 
 
-def serve(name: str, *, after_window: bool) -> None:
-    """A process that runs a block whenever a line comes in, and answers with its times."""
+def before_and_after(name: str, *, measured: bool) -> tuple[list[int], list[int]]:
+    """Steps before and after a whole window, or after as many bare steps. One process does this once."""
     step = build(name)
-    if after_window:
+    before = timed_steps(step, STEPS_AROUND)
+    if measured:
         from longpole.capture.plan import WindowOptions
         from longpole.capture.recorder import Recorder
 
@@ -168,83 +180,115 @@ def serve(name: str, *, after_window: bool) -> None:
             if recorder.failure or turns > 10_000:
                 sys.exit(f"the window did not end: {recorder.failure}")
         recorder.finish()
-    for _ in sys.stdin:
-        print(json.dumps(timed_steps(step, STEPS_A_BLOCK)), flush=True)
+    else:
+        for _ in range(STEPS_INSTEAD):
+            step()
+    return before, timed_steps(step, STEPS_AROUND)
 
 
-class Server:
-    """Two of these take turns: only one is ever at work."""
-
-    def __init__(self, name: str, role: str) -> None:
-        command = [sys.executable, os.path.abspath(__file__), "--network", name, "--serve", role]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def block(self) -> list[int]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print("go", file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+def in_a_process(name: str, role: str) -> float:
+    """Median step after over median step before, in a process of its own."""
+    command = [sys.executable, os.path.abspath(__file__), "--network", name, "--role", role]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    before, after = json.loads(said)
+    return statistics.median(after) / statistics.median(before)
 
 
-def compare_after(name: str, pairs: int, processes: int = 4) -> list[Comparison]:
-    """Several pairs of processes: where memory happens to lie gives each process a speed of its own."""
-    base_ms: list[float] = []
+def compare_after(name: str, pairs: int) -> list[Comparison]:
+    """Where memory happens to lie gives each process a speed of its own, so each is held against itself: what its
+    steps take after the window, of what they took before it, over the same where nothing was measured."""
     ratios: list[float] = []
-    for _ in range(processes):
-        bare, after = Server(name, "bare"), Server(name, "after")
-        try:
-            ms, found = in_turn(bare.block, after.block, max(2, pairs // processes))
-        finally:
-            bare.close()
-            after.close()
-        base_ms.append(ms)
-        ratios += found
-    return [Comparison("after", name, statistics.median(base_ms), tuple(ratios), 1.0 + NOISE_OF_NOTHING)]
+    for pair in range(max(4, pairs // 2)):
+        order = ("bare", "measured") if pair % 2 else ("measured", "bare")
+        found = {role: in_a_process(name, role) for role in order}
+        ratios.append(found["measured"] / found["bare"])
+    base_ms = statistics.median(timed_steps(build(name), STEPS_AROUND)) / 1e6
+    return [Comparison("after", name, base_ms, tuple(ratios), 1.0 + NOISE_OF_NOTHING)]
 
 
 # -- level 2 ------------------------------------------------------------------------------------------------------
 
 
-def compare_ops(name: str, pairs: int) -> list[Comparison]:
+@dataclass(frozen=True)
+class Block:
+    """One recording of `MOST_RECORDED` steps."""
+
+    step_ns: float  # median
+    whole_ns: int  # the step before it, with the start of ours at its end, and all until what was recorded is read
+
+
+def our_block(step: Step) -> Block:
+    """As the recorder does it: started and ended at the end of a step, read into columns at once."""
+    from longpole.capture.plan import MOST_RECORDED, Plan
+    from longpole.trace.kinds import Level
+
+    class OneBlock(Plan):
+        turns = 0
+
+        def after(self, duration_ns: int, samples: int = 0) -> Level:  # noqa: ARG002 - however long they take
+            self.in_window = True
+            self.turns += 1
+            is_in_block = 0 <= self.turns - UNTIMED - 1 < MOST_RECORDED
+            return Level.OPS if is_in_block else Level.PHASES if self.turns <= UNTIMED else Level.NONE
+
+    with recording(OneBlock, Level.OPS) as windows:
+        for _ in range(UNTIMED):
+            step()
+        started = time.perf_counter_ns()
+        for _ in range(1 + MOST_RECORDED):
+            step()
+        whole_ns = time.perf_counter_ns() - started
+    if len(windows) != MOST_RECORDED:
+        raise RuntimeError(f"{len(windows)} steps were recorded, not {MOST_RECORDED}")
+    return Block(statistics.median(end - start for start, end in windows), whole_ns)
+
+
+def their_block(step: Step, *, events: bool) -> Block:
+    """torch.profiler with the same contents, read into its list of events or, without it, as cheaply as can be."""
     import torch.profiler
 
+    from longpole.capture.plan import MOST_RECORDED
+
+    inside: list[int] = []
+    for _ in range(UNTIMED):
+        step()
+    started = time.perf_counter_ns()
+    step()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, record_shapes=True, profile_memory=True) as prof:
+        for _ in range(MOST_RECORDED):
+            entered = time.perf_counter_ns()
+            step()
+            inside.append(time.perf_counter_ns() - entered)
+    assert prof.profiler is not None
+    assert prof.profiler.kineto_results is not None
+    if events:
+        len(prof.events() or ())
+    else:
+        sum(event.duration_ns() for event in prof.profiler.kineto_results.events())
+    return Block(statistics.median(inside), time.perf_counter_ns() - started)
+
+
+def compare_ops(name: str, pairs: int) -> list[Comparison]:
     step = build(name)
-    inner: dict[str, list[float]] = {"theirs": [], "ours": []}
-
-    def theirs() -> list[int]:
-        turns: list[int] = []
-        inside: list[int] = []
-        for _ in range(UNTIMED + STEPS_A_BLOCK):
-            started = time.perf_counter_ns()
-            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as prof:
-                entered = time.perf_counter_ns()
-                step()
-                inside.append(time.perf_counter_ns() - entered)
-            assert prof.profiler is not None
-            assert prof.profiler.kineto_results is not None
-            sum(event.duration_ns() for event in prof.profiler.kineto_results.events())  # read, in the cheapest way
-            turns.append(time.perf_counter_ns() - started)
-        inner["theirs"].append(statistics.median(inside[UNTIMED:]))
-        return turns[UNTIMED:]
-
-    def ours() -> list[int]:
-        with recording("OPS") as windows:
-            turns = timed_steps(step, STEPS_A_BLOCK)
-        inner["ours"].append(statistics.median(end - start for start, end in windows[UNTIMED:]))
-        return turns
-
+    blocks = {"ours": lambda: our_block(step), "raw": lambda: their_block(step, events=False),
+              "events": lambda: their_block(step, events=True)}  # fmt: skip
+    found: dict[str, list[Block]] = {who: [] for who in blocks}
     with quiet_fd_2():
-        base_ms, ratios = in_turn(theirs, ours, pairs)
-    inner_ratios = [b / a for a, b in zip(inner["theirs"], inner["ours"], strict=True)]
-    inner_ms = statistics.median(inner["theirs"]) / 1e6
+        for pair in range(max(4, pairs // 4)):
+            for who in reversed(blocks) if pair % 2 else blocks:
+                found[who].append(blocks[who]())
+
+    def against(who: str, what: str, size: Callable[[Block], float], limit: float | None) -> Comparison:
+        pairs_of = zip(found["ours"], found[who], strict=True)
+        base_ms = statistics.median(map(size, found[who])) / 1e6
+        return Comparison(what, name, base_ms, tuple(size(ours) / size(theirs) for ours, theirs in pairs_of), limit)
+
+    limit = 1.0 + NOISE_OF_NOTHING
     return [
-        Comparison("ops, the step", name, inner_ms, tuple(inner_ratios), 1.0 + NOISE_OF_NOTHING),
-        Comparison("ops, the turn", name, base_ms, tuple(ratios), 1.0 + NOISE_OF_NOTHING),
+        against("raw", "ops, a step", lambda block: block.step_ns, limit),
+        against("events", "ops, with list", lambda block: block.whole_ns, limit),
+        against("raw", "ops, unread", lambda block: block.whole_ns, None),
     ]
 
 
@@ -281,15 +325,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--only", choices=list(COMPARISONS), action="append")
     parser.add_argument("--pairs", type=int, default=40, help="pairs of blocks, at least 2")
     parser.add_argument("--json", metavar="FILE", help="write every ratio there, too")
-    parser.add_argument("--serve", choices=["bare", "after"], help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=["bare", "measured"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     networks = args.network or NAMES
-    if args.serve:
-        serve(networks[0], after_window=args.serve == "after")
+    if args.role:
+        print(json.dumps(before_and_after(networks[0], measured=args.role == "measured")))
         return
     done: list[Comparison] = []
     print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores; {args.pairs} pairs of {STEPS_A_BLOCK} steps")

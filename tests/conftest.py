@@ -18,3 +18,15 @@ def leaves_no_trace() -> Iterator[None]:
     yield
     left = leftovers.differences(before)
     assert not left, "left behind by this test: " + "; ".join(left)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread, its random numbers begun anew."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)

@@ -272,7 +272,7 @@ def test_segments_follow_one_another_without_a_hole(drawn: list[tuple[int, int, 
     trace = trace_of(events)
     window = device_window(trace)
     assert window is not None
-    path = walk([graph_of(trace)], 0, window, {}, possible=True)
+    path = walk({0: graph_of(trace)}, 0, window, {}, possible=True)
     assert np.array_equal(path.start_ns[:-1], path.end_ns[1:])
     assert len(path.sort) == 0 or path.end_ns[0] == window[1]
     assert set(path.sort.tolist()) <= {int(sort) for sort in Sort}

@@ -28,15 +28,6 @@ if TYPE_CHECKING:
 ENOUGH = 45  # turns: more than the window of `measured` has
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def measured(turn: Callable[[int], Any], turns: int = ENOUGH, steps: int = 4) -> longpole.Recording:
     with longpole.record(steps=steps, warmup=1) as recording:
         for number in range(turns):

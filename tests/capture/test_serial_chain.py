@@ -19,15 +19,6 @@ TURNS = 45  # more than the window has
 HIDDEN = 8
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def chain_of(turn: Callable[[], Any]) -> SerialChain:
     with longpole.record(steps=4, warmup=1) as recording:
         for _ in range(TURNS):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from longpole.analysis.durations import span
 from longpole.capture.recorder import StopScriptError
 from longpole.convergence.without_backprop_capture import NetworkCapture
 from longpole.convergence.without_backprop_cosines import cosine_interval, expected_cosine
@@ -20,7 +21,7 @@ from longpole.convergence.without_backprop_costs import Timings, bound_of, error
 from longpole.convergence.without_backprop_memory import peak_bytes
 from longpole.convergence.without_backprop_network import Network, cosine, dot
 from longpole.convergence.without_backprop_race import METHODS, Method, Problem, race, train
-from longpole.convergence.without_backprop_run import report_of, span
+from longpole.convergence.without_backprop_run import report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

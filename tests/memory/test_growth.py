@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 TURNS = 80  # more than the window of `growth_of` has: it ends inside of the loop, as in a long training
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Loop:
     """A small training; `step` gives the loss and the output of one turn."""
 

@@ -19,15 +19,6 @@ FLOAT = 4
 LONG = 8
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 # -- an MLP ----------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ the ends differ by one constant; at a wrong one the constant wanders.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,7 @@ REACH = 512  # shifts tried to either side of equal begins and of equal ends
 AGREEING = 0.98  # share of pairs whose operation and size must not contradict each other
 NEAR = 2.0  # spreads within this factor of the best are as good; the smallest offset decides between them
 GRANULARITY_NS = 1000
+AT_ONCE = 128  # shifts judged in matrices, which then fit the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def _sequences(trace: Trace, calls: CollectiveKernels, operations: dict[str, int
         operation = np.where(calls.operation[mine] >= 0, np.r_[codes, 0][calls.operation[mine]], NOT_KNOWN)
         # NCCL makes an all_to_all of sends and receives: without arguments the kernel's name does not tell.
         operation[operation == operations.get("send_recv", -2)] = NOT_KNOWN
-        start, end = trace.events.start_ns[row], trace.events.end_ns[row]
+        start = trace.events.start_ns[row]
+        end = start + trace.events.duration_ns[row]
         found[text] = Listing(row, operation, calls.message_bytes[mine], start, end, int(calls.ranks[mine].max()))
     return found
 
@@ -185,33 +187,63 @@ def best_shift(one: Listing, other: Listing) -> tuple[int, float] | None:
     None where no shift makes the operations agree.
     """
     count, length = len(one.row), len(other.row)
-    least = max(1, min(count, length) // 2)
-    around = {centre + step for centre in (0, count - length) for step in range(-REACH, REACH + 1)}
-    found: list[tuple[float, float, int]] = []
-    for shift in sorted(around):
-        low, high = max(shift, 0), min(count, shift + length)
-        if high - low < least:
-            continue
-        place = np.unique(np.linspace(low, high - 1, min(SAMPLES, high - low)).astype(np.int64))
-        if _agree(one, other, place, place - shift) < AGREEING:
-            continue
-        apart = one.end_ns[place] - other.end_ns[place - shift]
-        middle = float(np.median(apart))
-        found.append((float(np.median(np.abs(apart - middle))), abs(middle), shift))
-    if not found:
+    shift = np.array(sorted({c + step for c in (0, count - length) for step in range(-REACH, REACH + 1)}))
+    overlap = np.minimum(count, shift + length) - np.maximum(shift, 0)
+    shift = shift[overlap >= max(1, min(count, length) // 2)]
+    some = [_judged(one, other, shift[low : low + AT_ONCE]) for low in range(0, len(shift), AT_ONCE)]
+    if not some:
         return None
-    best = min(found)[0]
-    spread, _, shift = min((f for f in found if f[0] <= NEAR * best + GRANULARITY_NS), key=lambda f: f[1])
-    return shift, spread
+    fits, spread, middle = (np.concatenate(columns) for columns in zip(*some, strict=True))
+    if not fits.any():
+        return None
+    shift, spread, middle = shift[fits], spread[fits], middle[fits]
+    near = np.flatnonzero(spread <= NEAR * spread.min() + GRANULARITY_NS)
+    best = near[np.argmin(np.abs(middle[near]))]  # of equals the first
+    return int(shift[best]), float(spread[best])
 
 
-def _agree(one: Listing, other: Listing, place: NDArray[np.int64], there: NDArray[np.int64]) -> float:
-    """Share of pairs in which neither operation nor size contradicts the other."""
-    fits = np.ones(len(place), dtype=np.bool_)
+def _judged(
+    one: Listing, other: Listing, shift: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """For each shift: whether enough pairs agree, and of the ends' differences the spread and the middle, ns.
+
+    A row of each matrix is a shift; where fewer than SAMPLES pairs overlap, the rest of a row counts nowhere.
+    """
+    low, high = np.maximum(shift, 0), np.minimum(len(one.row), shift + len(other.row))
+    taken = np.minimum(high - low, SAMPLES)
+    column = np.arange(SAMPLES)
+    apart_by = (high - 1 - low) / np.maximum(taken - 1, 1)
+    place = (column * apart_by[:, None] + low[:, None]).astype(np.int64)
+    place[taken == SAMPLES, -1] = high[taken == SAMPLES] - 1  # to the last, whatever was rounded
+    counts = column < taken[:, None]
+    place = np.where(counts, place, low[:, None])
+    there = place - shift[:, None]
+    fits = (_agree(one, other, place, there) & counts).sum(axis=1) / taken >= AGREEING
+    apart = one.end_ns[place[fits]] - other.end_ns[there[fits]]
+    spread, middle = np.zeros(len(shift)), np.zeros(len(shift))
+    middle[fits] = _medians(apart, counts[fits], taken[fits])
+    spread[fits] = _medians(np.abs(apart - middle[fits, None]), counts[fits], taken[fits])
+    return fits, spread, middle
+
+
+def _agree(
+    one: Listing, other: Listing, place: NDArray[np.int64], there: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which pairs neither operation nor size contradicts."""
+    fits = np.ones(place.shape, dtype=np.bool_)
     for mine, theirs in ((one.operation, other.operation), (one.message_bytes, other.message_bytes)):
         left, right = mine[place], theirs[there]
         fits &= (left == right) | (left < 0) | (right < 0)
-    return float(fits.mean())
+    return fits
+
+
+def _medians(table: NDArray[Any], counts: NDArray[np.bool_], taken: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The median of each row, of those of its cells that count, of which each row has `taken`."""
+    most = np.iinfo(np.int64).max if table.dtype.kind == "i" else np.inf
+    in_order = np.sort(np.where(counts, table, most), axis=1)
+    row = np.arange(len(table))
+    below, above = in_order[row, (taken - 1) // 2], in_order[row, taken // 2]
+    return (below.astype(np.float64) + above) / 2
 
 
 def _offsets(count: int, matches: Sequence[Match]) -> list[int | None]:

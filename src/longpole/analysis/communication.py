@@ -85,12 +85,7 @@ def collective_kernels(trace: Trace) -> CollectiveKernels:
     library, custom = _named(trace, kernels, is_communication), _named(trace, kernels, is_custom_communication)
     rows = kernels[library | custom]
     given, named = _arguments(trace, rows)
-    texts: dict[str | None, int] = {None: NOT_KNOWN}
-    by_code = {int(c): operation_of(trace.text(int(c))) for c in distinct(events.name[rows])}
-    operation = np.empty(len(rows), dtype=np.int32)
-    for index, row in enumerate(rows.tolist()):
-        found = _said(trace, int(given[index]), int(named[index])) or by_code[int(events.name[row])]
-        operation[index] = texts.setdefault(found, len(texts) - 1)
+    operation, operations = _operations(trace, rows, given, named)
     group, ranks = _column(trace.collectives.group, given), _column(trace.collectives.ranks, given)
     _fill_by_stream(events.lane[rows], group, ranks)
     return CollectiveKernels(
@@ -100,20 +95,34 @@ def collective_kernels(trace: Trace) -> CollectiveKernels:
         ranks=np.where(ranks > 0, ranks, NOT_KNOWN),
         message_bytes=_column(trace.collectives.message_bytes, given),
         library=library[library | custom],
-        operations=tuple(text for text in texts if text is not None),
+        operations=operations,
     )
+
+
+def _operations(
+    trace: Trace, rows: NDArray[np.intp], given: NDArray[np.int64], named: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Each kernel's operation, a place in the list beside: by arguments, by the host range `nccl:all_reduce` round the
+    launch, else by the kernel's own name. -1 is not known.
+    """
+    name = trace.events.name
+    told = _column(trace.collectives.operation, given)
+    ranged = np.where(named >= 0, name[np.maximum(named, 0)], NOT_KNOWN)
+    numbers: dict[str | None, int] = {None: NOT_KNOWN}
+    known: dict[tuple[int, ...], int] = {}  # kernels are many, and what is said of them is little
+    found: list[int] = []
+    for said in zip(told.tolist(), ranged.tolist(), name[rows].tolist(), strict=True):
+        if said not in known:
+            operation = next((op for code in said if code >= 0 and (op := operation_of(trace.text(code)))), None)
+            known[said] = numbers.setdefault(operation, len(numbers) - 1)
+        found.append(known[said])
+    return np.array(found, dtype=np.int32), tuple(text for text in numbers if text is not None)
 
 
 def _named(trace: Trace, kernels: NDArray[np.intp], test: Callable[[str], bool]) -> NDArray[np.bool_]:
     names = trace.events.name[kernels]
     codes = [code for code in distinct(names).tolist() if test(trace.text(code))]
     return np.isin(names, codes)
-
-
-def _said(trace: Trace, given: int, named: int) -> str | None:
-    """The operation by arguments, or by the host range `nccl:all_reduce` round the launch."""
-    told = operation_of(trace.text(int(trace.collectives.operation[given]))) if given >= 0 else None
-    return told or (operation_of(trace.name_of(named)) if named >= 0 else None)
 
 
 def _arguments(trace: Trace, rows: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -151,13 +160,13 @@ def _fill_by_stream(lane: NDArray[np.int32], group: NDArray[np.int64], ranks: ND
             group[lost], ranks[lost] = group[known][0], ranks[known].max()
 
 
-def communication_times(trace: Trace) -> list[CommunicationTime]:
-    """Time, bytes and bandwidth by group and operation, longest first.
+def communication_times(trace: Trace, kernels: CollectiveKernels | None = None) -> list[CommunicationTime]:
+    """Time, bytes and bandwidth by group and operation, longest first; `kernels` are the trace's, where known.
 
     Where kernels overlap, exposed time belongs to the one that started first, so that rows of libraries add
     up to the timeline's exposed communication.
     """
-    calls = collective_kernels(trace)
+    calls = kernels if kernels is not None else collective_kernels(trace)
     if not len(calls):
         return []
     exposed = exposed_ns(trace, calls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,19 +67,20 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Device work of one trace in order of start, as lists: the walk visits single items. -1 is nothing.
+    """Device work of one trace in order of start: the walk visits single items, which a view of a column gives almost
+    as fast as a list, and a list of it would first have to be made. -1 is nothing.
 
     Times are on the clock of the reference rank.
     """
 
     row: NDArray[np.int64]  # rows of the event table
-    start_ns: list[int]
-    end_ns: list[int]
-    before: list[int]  # place of the work before it on its stream
-    awaited: list[int]  # place of the work that a recorded wait names
-    possible: list[int]  # place of work that it may have waited for: a wait was issued, but not recorded whose
-    launch_ns: list[int]  # when the host call began; -1 where none is known
-    launch_lane: list[int]
+    start_ns: memoryview[int]
+    end_ns: memoryview[int]
+    before: memoryview[int]  # place of the work before it on its stream
+    awaited: memoryview[int]  # place of the work that a recorded wait names
+    possible: memoryview[int]  # place of work that it may have waited for: a wait was issued, but not recorded whose
+    launch_ns: memoryview[int]  # when the host call began; -1 where none is known
+    launch_lane: memoryview[int]
     latency_ns: int  # the least that a launch takes to reach the device
     threads: dict[int, Thread] = field(default_factory=dict[int, Thread])
     uncertain: tuple[str, ...] = ()  # why some edges are only possible
@@ -94,6 +95,7 @@ def graph_of(trace: Trace, offset_ns: int = 0) -> Graph:
     rows = events.rows_of(*DEVICE_WORK).astype(np.int64)
     launch = events.launch[rows].astype(np.int64)
     start = events.start_ns[rows]
+    end = start + events.duration_ns[rows]
     started = np.where(launch >= 0, events.start_ns[np.maximum(launch, 0)], NOTHING)
     launch[started > start + SLACK_NS] = NOTHING  # a clock that runs backwards starts nothing
     known = launch >= 0
@@ -104,17 +106,21 @@ def graph_of(trace: Trace, offset_ns: int = 0) -> Graph:
     blocks, why_blocks = _blocks(trace, rows, launch)
     return Graph(
         row=rows,
-        start_ns=(start + offset_ns).tolist(),
-        end_ns=(events.end_ns[rows] + offset_ns).tolist(),
-        before=before.tolist(),
-        awaited=awaited.tolist(),
-        possible=possible.tolist(),
-        launch_ns=np.where(known, np.minimum(started, start) + offset_ns, NOTHING).tolist(),
-        launch_lane=np.where(known, events.lane[np.maximum(launch, 0)], NOTHING).tolist(),
+        start_ns=_view(start + offset_ns),
+        end_ns=_view(end + offset_ns),
+        before=_view(before),
+        awaited=_view(awaited),
+        possible=_view(possible),
+        launch_ns=_view(np.where(known, np.minimum(started, start) + offset_ns, NOTHING)),
+        launch_lane=_view(np.where(known, events.lane[np.maximum(launch, 0)], NOTHING)),
         latency_ns=_latency(delay),
         threads=_threads(trace, distinct(events.lane[launch[known]]).tolist(), blocks, offset_ns),
         uncertain=(*why, *why_blocks),
     )
+
+
+def _view(column: NDArray[np.integer[Any]]) -> memoryview[int]:
+    return memoryview(np.ascontiguousarray(column, dtype=np.int64)).cast("B").cast("q")
 
 
 def _latency(delay_ns: NDArray[np.int64]) -> int:

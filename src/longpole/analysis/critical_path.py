@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longpole.analysis.critical_edges import graph_of
+from longpole.analysis.critical_edges import SLACK_NS, graph_of
 from longpole.analysis.critical_walk import Sort, walk
 from longpole.analysis.device_phases import host_phases
 from longpole.analysis.device_results import CriticalPath, PathPart
@@ -21,7 +22,7 @@ from longpole.cost.kernel_names import classify_kernel
 from longpole.trace import DEVICE_WORK, OpClass, Phase, label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,9 +57,9 @@ LEAST_WAIT_NS = 1000  # shorter waits in collectives are not followed to another
 class Columns:
     """What each row of a trace's event table belongs to; -1 is nothing. Device rows and host rows both count."""
 
-    phase: NDArray[np.int64]  # longpole.trace.Phase
-    op_class: NDArray[np.int64]  # longpole.trace.OpClass
-    layer: NDArray[np.int64] | None = None  # place in `layers`
+    phase: NDArray[np.integer[Any]]  # longpole.trace.Phase
+    op_class: NDArray[np.integer[Any]]  # longpole.trace.OpClass
+    layer: NDArray[np.integer[Any]] | None = None  # place in `layers`
     layers: Sequence[str] = ()
 
 
@@ -103,33 +104,42 @@ def critical_path_of_ranks(
         return critical_path(traces[rank], window, columns[rank] if columns else None)
     moved = (window[0] + base, window[1] + base)
     given = columns if columns is not None else [None] * len(traces)
-    arrivals = _arrivals(traces, alignment)
+    arrivals = _arrivals(traces, alignment, moved)
     return _study(traces, rank, moved, given, arrivals, [offset or 0 for offset in offsets])
 
 
-def _arrivals(traces: Sequence[Trace], alignment: Alignment) -> dict[tuple[int, int], tuple[int, int, int]]:
-    """For each kernel that waited in a collective: the last rank, its kernel, and when that arrived."""
-    place = [_places(trace) for trace in traces]
+def _arrivals(
+    traces: Sequence[Trace], alignment: Alignment, window: Window
+) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """For each kernel in the window that waited in a collective: the last rank, its kernel, and when that arrived."""
+    rows = cache(lambda member: traces[member].events.rows_of(*DEVICE_WORK))
     found: dict[tuple[int, int], tuple[int, int, int]] = {}
     for match in alignment.matches:
         if any(alignment.offset_ns[member] is None for member in match.members):
             continue
         waits = waits_of(match, alignment, traces, [()] * len(traces))
         start = alignment.shifted(match.start_ns[:, waits.place], match.members)
-        for index, column in zip(*np.nonzero(waits.wait_ns > LEAST_WAIT_NS), strict=True):
+        end = alignment.shifted(match.end_ns[:, waits.place], match.members)
+        near = (end > window[0]) & (start <= window[1] + SLACK_NS)
+        for index, column in np.argwhere(near & (waits.wait_ns > LEAST_WAIT_NS)).tolist():
             last = int(waits.last[column])
-            member, other = match.members[int(index)], match.members[last]
-            mine = int(place[member][match.row[index, waits.place[column]]])
-            theirs = int(place[other][match.row[last, waits.place[column]]])
-            found[member, mine] = (other, theirs, int(start[last, column]))
+            member, other = match.members[index], match.members[last]
+            mine = np.searchsorted(rows(member), match.row[index, waits.place[column]])
+            theirs = np.searchsorted(rows(other), match.row[last, waits.place[column]])
+            found[member, int(mine)] = (other, int(theirs), int(start[last, column]))
     return found
 
 
-def _places(trace: Trace) -> NDArray[np.int64]:
-    rows = trace.events.rows_of(*DEVICE_WORK)
-    found = np.full(len(trace.events), -1, dtype=np.int64)
-    found[rows] = np.arange(len(rows))
-    return found
+class Graphs(dict[int, "Graph"]):
+    """The edges of each rank's trace, made for the ranks that a path visits."""
+
+    def __init__(self, traces: Sequence[Trace], offsets: Sequence[int]) -> None:
+        super().__init__()
+        self._traces, self._offsets = traces, offsets
+
+    def __missing__(self, rank: int) -> Graph:
+        self[rank] = graph = graph_of(self._traces[rank], self._offsets[rank])
+        return graph
 
 
 def _study(
@@ -140,8 +150,8 @@ def _study(
     arrivals: Mapping[tuple[int, int], tuple[int, int, int]],
     offsets: Sequence[int],
 ) -> CriticalPath | None:
-    graphs = [graph_of(trace, offset) for trace, offset in zip(traces, offsets, strict=True)]
-    if not any(low < window[1] and high > window[0] for low, high in _spans(graphs[rank])):
+    graphs = Graphs(traces, offsets)
+    if not _inside(graphs[rank], window).any():
         return None
     paths = [walk(graphs, rank, window, arrivals, possible=True)]
     if _is_unfounded(paths[0], graphs[rank], window):
@@ -158,17 +168,14 @@ def _study(
 
 def _is_unfounded(path: Path, graph: Graph, window: Window) -> bool:
     """Whether a path is mostly the host's where most work has no launch: what that waited for is not known."""
-    inside = [
-        launched >= 0
-        for launched, (low, high) in zip(graph.launch_ns, _spans(graph), strict=True)
-        if low < window[1] and high > window[0]
-    ]
+    launched = np.asarray(graph.launch_ns)[_inside(graph, window)] >= 0
     on_host = int(np.sum((path.end_ns - path.start_ns)[path.sort == Sort.HOST]))
-    return sum(inside) < LEAST_LAUNCHED * len(inside) and on_host > path.length_ns / 2
+    return int(launched.sum()) < LEAST_LAUNCHED * len(launched) and on_host > path.length_ns / 2
 
 
-def _spans(graph: Graph) -> Iterable[Window]:
-    return zip(graph.start_ns, graph.end_ns, strict=True)
+def _inside(graph: Graph, window: Window) -> NDArray[np.bool_]:
+    """Which work of a graph has a part in the window."""
+    return (np.asarray(graph.start_ns) < window[1]) & (np.asarray(graph.end_ns) > window[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ class Pieces:
     time_ns: NDArray[np.int64]
 
 
-def _pieces(path: Path, traces: Sequence[Trace], graphs: Sequence[Graph], offsets: Sequence[int]) -> Pieces:
+def _pieces(path: Path, traces: Sequence[Trace], graphs: Mapping[int, Graph], offsets: Sequence[int]) -> Pieces:
     """Device segments belong to their work, gaps and launches to the work after; host time to the innermost event."""
     time = path.end_ns - path.start_ns
     row = np.full(len(path.rank), -1, dtype=np.int64)
@@ -291,12 +298,14 @@ def _sorts(pieces: Pieces) -> Named:
 
 
 def _op_classes(columns: Columns, pieces: Pieces) -> Named:
-    codes = _coded(pieces, columns.op_class[np.maximum(pieces.row, 0)], by_sort=(Sort.HOST, *BETWEEN))
+    op_class = columns.op_class[np.maximum(pieces.row, 0)].astype(np.int64)
+    codes = _coded(pieces, op_class, by_sort=(Sort.HOST, *BETWEEN))
     return codes, lambda code: label(OpClass(code)) if code >= 0 else _word(code)
 
 
 def _phases(columns: Columns, pieces: Pieces) -> Named:
-    phase = np.where(pieces.row >= 0, columns.phase[np.maximum(pieces.row, 0)], int(Phase.NOBODY))
+    phase = columns.phase[np.maximum(pieces.row, 0)].astype(np.int64)
+    phase = np.where(pieces.row >= 0, phase, int(Phase.NOBODY))
     phase = np.where(phase > int(Phase.NOBODY), phase, int(Phase.OTHER))
     return phase, lambda code: label(Phase(code))
 
@@ -305,7 +314,7 @@ def _layers(columns: Columns, pieces: Pieces) -> Named:
     layers, layer = columns.layers, columns.layer
     if layer is None:
         return np.full(len(pieces.row), -1, dtype=np.int64), lambda _: NO_LAYER
-    codes = np.where(pieces.row >= 0, layer[np.maximum(pieces.row, 0)], -1)
+    codes = np.where(pieces.row >= 0, layer[np.maximum(pieces.row, 0)].astype(np.int64), -1)
     return codes, lambda code: layers[code] if code >= 0 else NO_LAYER
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from longpole.analysis.critical_edges import last_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from longpole.analysis.critical_edges import Graph
 
+    Graphs = Mapping[int, Graph]
     # (rank, place) of a collective's work -> (rank, place, time) of the last member's arrival in it
     Arrivals = Mapping[tuple[int, int], tuple[int, int, int]]
 
@@ -53,7 +54,7 @@ class Path:
 class Walk:
     """The state of one walk back."""
 
-    def __init__(self, graphs: Sequence[Graph], window: tuple[int, int], arrivals: Arrivals, *, possible: bool) -> None:
+    def __init__(self, graphs: Graphs, window: tuple[int, int], arrivals: Arrivals, *, possible: bool) -> None:
         self.graphs = graphs
         self.low, self.time = window
         self.arrivals = arrivals
@@ -72,23 +73,25 @@ class Walk:
         return Path(*(table[:, column] for column in range(5)))
 
 
-def walk(graphs: Sequence[Graph], rank: int, window: tuple[int, int], arrivals: Arrivals, *, possible: bool) -> Path:
+def walk(graphs: Graphs, rank: int, window: tuple[int, int], arrivals: Arrivals, *, possible: bool) -> Path:
     """The path that ends at the end of the window on `rank`; `possible` says whether to follow uncertain edges.
 
+    `graphs`, by rank, are asked for those that the path visits.
     The window's end is the end of the last device work in it, or else a time at which the host worked.
     """
     state = Walk(graphs, window, arrivals, possible=possible)
     graph = graphs[rank]
     last = _last_work(graph, *window)
     lane = _launching_lane(graph, last)
-    steps = (
-        4 * sum(len(one) + sum(len(t.blocks) + len(t.handovers) for t in one.threads.values()) for one in graphs) + 8
-    )
+    visited, steps = {rank}, 8 + _most_steps(graph)
     place = last if last >= 0 and graph.end_ns[last] == window[1] else -1
     while state.time > state.low and steps > 0:
         steps -= 1
         if place >= 0:
             rank, place, lane = _from_work(state, rank, place)
+            if rank not in visited:
+                visited.add(rank)
+                steps += _most_steps(graphs[rank])
         elif lane >= 0:
             place, lane = _from_host(state, rank, lane)
         else:
@@ -96,9 +99,14 @@ def walk(graphs: Sequence[Graph], rank: int, window: tuple[int, int], arrivals: 
     return state.path()
 
 
+def _most_steps(graph: Graph) -> int:
+    """More than a path can take on one rank, unless it goes round in a circle where all take no time."""
+    return 4 * (len(graph) + sum(len(thread.blocks) + len(thread.handovers) for thread in graph.threads.values()))
+
+
 def _last_work(graph: Graph, low: int, high: int) -> int:
     """The work that ended last within the window; -1 where none did."""
-    ends = np.array(graph.end_ns, dtype=np.int64)
+    ends = np.asarray(graph.end_ns)
     inside = np.flatnonzero((ends > low) & (ends <= high))
     return int(inside[np.argmax(ends[inside])]) if len(inside) else -1
 

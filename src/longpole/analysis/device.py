@@ -14,7 +14,7 @@ from longpole.analysis.device_answers import answers, findings
 from longpole.analysis.device_costs import peaks_used
 from longpole.analysis.device_parts import merged
 from longpole.analysis.device_poles import headline
-from longpole.analysis.device_rank import OneRank, attributed, measured, one_rank
+from longpole.analysis.device_rank import OneRank, at_other_turns, attributed, measured, one_rank
 from longpole.analysis.device_steps import in_common
 from longpole.analysis.device_tables import layer_times, op_class_times, op_times, phase_times
 from longpole.analysis.device_words import ms
@@ -27,6 +27,7 @@ from longpole.trace import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from longpole.analysis.clock_alignment import Alignment
     from longpole.analysis.device_rank import Marks
     from longpole.analysis.device_results import CriticalPath
     from longpole.analysis.device_steps import Turns
@@ -54,22 +55,36 @@ def _study_of_one(trace: Trace, step: int | None) -> Study:
     window = _middle_step(half.turns)
     path = beside(trace, lambda: critical_path(trace, window, _columns(half.marks)))
     one = measured(half, communication())
-    return _study([one], lambda _: path())
+    return _study([one], path)
 
 
 def study_of_ranks(studied: Sequence[OneRank]) -> Study:
-    """The study of the ranks of one run, of which each has been studied by itself; errors as of `device_study`."""
-    return _study(studied, _critical_path)
+    """The study of the ranks of one run, of which each has been studied by itself; errors as of `device_study`.
 
-
-def _study(studied: Sequence[OneRank], path_of: Callable[[Sequence[OneRank]], CriticalPath | None]) -> Study:
+    The critical path is found beside the rest, on two cores.
+    """
     if not studied:
         raise LongpoleError("no trace to study; give a trace file, or a folder of them")
     common = in_common([rank.turns for rank in studied])
     ranks = [
-        rank if turns.kept == rank.turns.kept else one_rank(rank.trace, turns=turns)
+        rank if turns.kept == rank.turns.kept else at_other_turns(rank, turns)
         for rank, turns in zip(studied, common, strict=True)
     ]
+    with_work = _with_work(ranks)
+    alignment = _aligned(ranks)
+    of_work = alignment if len(with_work) == len(ranks) else _aligned(with_work)
+    path = beside(ranks[0].trace, lambda: _critical_path(with_work, of_work))
+    return _study(ranks, path, alignment)
+
+
+def _aligned(ranks: Sequence[OneRank]) -> Alignment:
+    known = [rank.alone.collectives for rank in ranks if rank.alone is not None]
+    return align([rank.trace for rank in ranks], known if len(known) == len(ranks) else None)
+
+
+def _study(
+    ranks: Sequence[OneRank], path: Callable[[], CriticalPath | None], alignment: Alignment | None = None
+) -> Study:
     told = _with_work(ranks)
     whole = merged([rank.whole for rank in told])
     first = told[0]
@@ -89,8 +104,8 @@ def _study(studied: Sequence[OneRank], path_of: Callable[[Sequence[OneRank]], Cr
     )
     _add_peaks(study, told)
     study.answers = answers(study, whole, unit, _why_no_layers(ranks))
-    study.critical_path = path_of(_with_work(ranks))
-    _add_communication(study, ranks)
+    _add_communication(study, ranks, alignment)
+    study.critical_path = path()
     return study
 
 
@@ -101,12 +116,14 @@ def _add_peaks(study: Study, ranks: Sequence[OneRank]) -> None:
         study.run.warnings.append(said)
 
 
-def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
+def _add_communication(study: Study, ranks: Sequence[OneRank], alignment: Alignment | None) -> None:
     """Collectives of each rank, and how the ranks compare where there are several."""
     traces = [rank.trace for rank in ranks]
     study.communication = [row for rank in ranks for row in rank.communication]
     if len(traces) > 1:
-        study.rank_report = study_ranks(traces, [rank.marks.host_phase.astype(np.int64) for rank in ranks])
+        alone = [rank.alone for rank in ranks if rank.alone is not None]
+        phases = [rank.marks.host_phase for rank in ranks]
+        study.rank_report = study_ranks(traces, phases, alone if len(alone) == len(ranks) else None, alignment)
         study.answers.append(answer_of(study.rank_report))
         study.findings += findings_of(study.rank_report)
         study.headline += "".join(
@@ -114,15 +131,14 @@ def _add_communication(study: Study, ranks: Sequence[OneRank]) -> None:
         )
 
 
-def _critical_path(ranks: Sequence[OneRank]) -> CriticalPath | None:
+def _critical_path(ranks: Sequence[OneRank], alignment: Alignment) -> CriticalPath | None:
     """That of the step of middle length, on the rank whose steps take longest."""
     longest = max(range(len(ranks)), key=lambda index: ranks[index].whole.step_ms)
     window = _middle_step(ranks[longest].turns)
     columns = [_columns(rank.marks) for rank in ranks]
     if len(ranks) == 1:
         return critical_path(ranks[0].trace, window, columns[0])
-    traces = [rank.trace for rank in ranks]
-    return critical_path_of_ranks(traces, longest, window, align(traces), columns)
+    return critical_path_of_ranks([rank.trace for rank in ranks], longest, window, alignment, columns)
 
 
 def _middle_step(turns: Turns) -> tuple[int, int]:
@@ -133,9 +149,9 @@ def _middle_step(turns: Turns) -> tuple[int, int]:
 
 def _columns(found: Marks) -> Columns:
     return Columns(
-        phase=found.phase.astype(np.int64),
-        op_class=found.op_class.astype(np.int64),
-        layer=found.layer.astype(np.int64),
+        phase=found.phase,
+        op_class=found.op_class,
+        layer=found.layer,
         layers=found.layers,
     )
 

@@ -200,7 +200,7 @@ def _types(text: str) -> list[str]:
 
 def _first_type(dtypes: str) -> str | None:
     """The type of the first tensor; None where types were not recorded: no bound without."""
-    return next((name for name in _types(dtypes) if name and name not in ("Scalar", "ScalarList", "GenericList")), None)
+    return first_tensor_type(_types(dtypes))
 
 
 def _peak(device: str | None) -> Peak | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from longpole.analysis.communication import communication_times
+from longpole.analysis.communication import collective_kernels, communication_times
 from longpole.analysis.device_attribution import attribute
 from longpole.analysis.device_gap_table import gap_table
 from longpole.analysis.device_gaps import find_gaps
 from longpole.analysis.device_parts import Whole, communication_total, parts_of
 from longpole.analysis.device_steps import turns_of
 from longpole.analysis.device_timelines import timelines
+from longpole.analysis.rank_alone import alone_of
 from longpole.analysis.study import Rank, RankStep
 from longpole.analysis.timeline import device_window, timeline
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from longpole.analysis.device_gaps import Gaps
     from longpole.analysis.device_results import CommunicationTime
     from longpole.analysis.device_steps import Turns
+    from longpole.analysis.rank_alone import Alone
     from longpole.trace import Trace
 
 
@@ -50,6 +52,7 @@ class OneRank:
     whole: Whole
     rank: Rank
     communication: list[CommunicationTime]
+    alone: Alone | None = None  # for comparing it with others, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,23 @@ class Attributed:
     marks: Marks
 
 
-def one_rank(trace: Trace, step: int | None = None, turns: Turns | None = None) -> OneRank:
-    """Studies a trace; `step` (as it numbers it) narrows it to one step, `turns` are the steps where known.
+def one_rank(trace: Trace, step: int | None = None) -> OneRank:
+    """Studies a trace, one of several; `step` (as it numbers it) narrows it to one step.
 
     Raises LongpoleError where there is no such step.
     """
-    return measured(attributed(trace, step, turns), communication_times(trace))
+    collectives = collective_kernels(trace)
+    one = measured(attributed(trace, step), communication_times(trace, collectives))
+    return replace(one, alone=alone_of(trace, collectives, one.rank.timeline))
+
+
+def at_other_turns(one: OneRank, turns: Turns) -> OneRank:
+    """The same rank studied over other steps."""
+    return replace(measured(attributed(one.trace, turns=turns), one.communication), alone=one.alone)
 
 
 def attributed(trace: Trace, step: int | None = None, turns: Turns | None = None) -> Attributed:
-    """The first half of `one_rank`."""
+    """The first half of `one_rank`; `turns` are the steps where known."""
     pieces, found = attribute(trace)
     turns = turns if turns is not None else turns_of(trace, found.launched, step)
     return Attributed(trace, pieces, found, turns, _kept(found))

@@ -57,7 +57,11 @@ def bounds_of(trace: Trace, attribution: Attribution, times: Times, ceilings: Ce
 @lru_cache(maxsize=4096)
 def _dtype(dtypes: str) -> str | None:
     """The type of the first tensor: Kineto has the type of every input, "" and "Scalar" for what is no tensor."""
-    names = json.loads(dtypes) if dtypes else []
+    return first_tensor_type(json.loads(dtypes) if dtypes else [])
+
+
+def first_tensor_type(names: Iterable[str]) -> str | None:
+    """The first of the inputs' types that is a tensor's."""
     return next((name for name in names if name and name not in ("Scalar", "ScalarList", "GenericList")), None)
 
 

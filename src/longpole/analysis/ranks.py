@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longpole.analysis.clock_alignment import align
-from longpole.analysis.communication import collective_kernels
 from longpole.analysis.device_phases import host_phases
 from longpole.analysis.device_results import ClockOffset, PhasePart, RankFigures, RankReport, Straggler
-from longpole.analysis.rank_host import host_of
+from longpole.analysis.rank_alone import alone_of
 from longpole.analysis.rank_oddity import odd_ranks
 from longpole.analysis.rank_words import answer_of, findings_of, sentences_of
-from longpole.analysis.rhythm import find_steps
 from longpole.analysis.skew import NO_STEP, device_time, latest, more_than_others, skews, waits_of
-from longpole.analysis.timeline import device_window, timeline
-from longpole.trace import Kind, Phase, label
+from longpole.trace import Phase, label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longpole.analysis.clock_alignment import Alignment
-    from longpole.analysis.rank_host import Host
+    from longpole.analysis.rank_alone import Alone
     from longpole.analysis.skew import Waits
-    from longpole.trace import StepWindow, Trace
+    from longpole.trace import Trace
 
-    Phases = Sequence[NDArray[np.int64] | None]
+    Phases = Sequence[NDArray[np.integer[Any]] | None]
 
 LEAST_SHARE = 0.4  # of all waiting that one rank must cause to be named
 FAIR = 2.0  # times its even part of the waiting, and
@@ -37,30 +34,35 @@ LEAST_OF_STEP = 0.01  # of a step, that the others must wait for it
 STEADY = 0.9  # share of the steps from one on in which the straggler is the same
 
 
-def study_ranks(traces: Sequence[Trace], phases: Phases | None = None) -> RankReport:
-    """Compares the traces of the ranks of one run; `phases` are the phases of each trace's host rows, where known.
+def study_ranks(
+    traces: Sequence[Trace],
+    phases: Phases | None = None,
+    alone: Sequence[Alone] | None = None,
+    alignment: Alignment | None = None,
+) -> RankReport:
+    """Compares the traces of the ranks of one run.
 
-    Beyond the traces it holds a few numbers for each collective and rank.
+    `phases` are the phases of each trace's host rows, `alone` what was found of each rank by itself, and `alignment`
+    how their clocks stand, where known. Beyond the traces it holds a few numbers for each collective and rank.
     """
-    kernels = [collective_kernels(trace) for trace in traces]
-    alignment = align(traces, kernels)
-    steps = [find_steps(trace)[0] for trace in traces]
-    waits = [waits_of(match, alignment, traces, steps) for match in alignment.matches]
+    ranks = alone if alone is not None else [alone_of(trace) for trace in traces]
+    if alignment is None:
+        alignment = align(traces, [rank.collectives for rank in ranks])
+    waits = [waits_of(match, alignment, traces, [rank.steps for rank in ranks]) for match in alignment.matches]
     chosen, count = _whole_steps(waits)
-    hosts = [host_of(trace, windows) for trace, windows in zip(traces, steps, strict=True)]
     figures = [
         _figures(*one)
-        for one in zip(traces, names_of(traces), hosts, _starts(traces, alignment), alignment.matched, strict=True)
+        for one in zip(names_of(traces), ranks, _starts(ranks, alignment), alignment.matched, strict=True)
     ]
     _add_waits(figures, waits, chosen, max(count, 1))
     _add_lateness(figures, traces, waits, chosen, max(count, 1), phases)
-    stragglers = _stragglers(figures, count, _usual_step(steps, traces))
+    stragglers = _stragglers(figures, count, _usual_step(ranks))
     report = RankReport(
         clocks=[_clock(figures[index].rank, alignment, index) for index in range(len(traces))],
         ranks=figures,
         collectives=skews(waits, chosen),
         stragglers=stragglers,
-        odd=odd_ranks(figures, hosts, stragglers),
+        odd=odd_ranks(figures, [rank.host for rank in ranks], stragglers),
         steps=count,
     )
     report.sentences = sentences_of(report)
@@ -84,13 +86,11 @@ def _whole_steps(waits: Sequence[Waits]) -> tuple[list[NDArray[np.bool_]], int]:
     return [one.step != NO_STEP for one in waits], len(steps)
 
 
-def _usual_step(steps: Sequence[Sequence[StepWindow]], traces: Sequence[Trace]) -> float | None:
+def _usual_step(ranks: Sequence[Alone]) -> float | None:
     """Milliseconds of a step, or of the recording where there are none: what waits are held against."""
-    lengths = [(step.end_ns - step.start_ns) / 1e6 for windows in steps for step in windows]
-    if lengths:
-        return float(np.median(lengths))
-    windows = [window for trace in traces if (window := device_window(trace)) is not None]
-    return float(np.median([(high - low) / 1e6 for low, high in windows])) if windows else None
+    lengths = [(step.end_ns - step.start_ns) / 1e6 for rank in ranks for step in rank.steps]
+    lengths = lengths or [(rank.window[1] - rank.window[0]) / 1e6 for rank in ranks if rank.window is not None]
+    return float(np.median(lengths)) if lengths else None
 
 
 def _clock(name: str, alignment: Alignment, index: int) -> ClockOffset:
@@ -103,19 +103,18 @@ def _clock(name: str, alignment: Alignment, index: int) -> ClockOffset:
     )
 
 
-def _starts(traces: Sequence[Trace], alignment: Alignment) -> list[float | None]:
+def _starts(ranks: Sequence[Alone], alignment: Alignment) -> list[float | None]:
     """When each rank's device work begins in its recording, milliseconds after the earliest rank's."""
-    windows = [device_window(trace) for trace in traces]
     starts = [
-        window[0] + offset if window is not None and offset is not None else None
-        for window, offset in zip(windows, alignment.offset_ns, strict=True)
+        rank.window[0] + offset if rank.window is not None and offset is not None else None
+        for rank, offset in zip(ranks, alignment.offset_ns, strict=True)
     ]
     earliest = min((start for start in starts if start is not None), default=0)
     return [None if start is None else (start - earliest) / 1e6 for start in starts]
 
 
-def _figures(trace: Trace, name: str, host: Host, late_ms: float | None, matched: int) -> RankFigures:
-    times = timeline(trace)
+def _figures(name: str, rank: Alone, late_ms: float | None, matched: int) -> RankFigures:
+    times, host = rank.timeline, rank.host
     return RankFigures(
         rank=name,
         idle_share=times.idle.share if times else None,
@@ -126,7 +125,7 @@ def _figures(trace: Trace, name: str, host: Host, late_ms: float | None, matched
         host_step_ms=None if host.step_ns is None else host.step_ns / 1e6,
         queue_ms=None if host.queue_ns is None else host.queue_ns / 1e6,
         host_bound_share=host.bound_share,
-        kernels=len(trace.events.rows_of(Kind.KERNEL)),
+        kernels=rank.kernels,
         collectives=matched,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,13 +114,14 @@ class DeviceTime:
         return found
 
 
-def device_time(trace: Trace, host_phase: NDArray[np.int64]) -> DeviceTime:
+def device_time(trace: Trace, host_phase: NDArray[np.integer[Any]]) -> DeviceTime:
     """`host_phase` is the phase of each host row: work has the phase of its launch."""
     events = trace.events
     rows = events.rows_of(*DEVICE_WORK)
     launch = events.launch[rows]
-    phase = np.where(launch >= 0, host_phase[np.maximum(launch, 0)], int(Phase.NOBODY))
-    start, end = events.start_ns[rows], events.end_ns[rows]
+    phase = np.where(launch >= 0, host_phase[np.maximum(launch, 0)].astype(np.int64), int(Phase.NOBODY))
+    start = events.start_ns[rows]
+    end = start + events.duration_ns[rows]
     before = np.maximum.accumulate(np.r_[start[:1], end[:-1]]) if len(rows) else start
     gap = np.stack([before, start], axis=1)
     own = np.stack([np.maximum(start, before), end], axis=1)

@@ -8,7 +8,7 @@ from longpole.bench.suites import Size, one_size
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 REQUIRED = ""
 _IMAGE = dict.fromkeys(("n", "c", "h", "w", "k", "filter_h", "filter_w"), REQUIRED)
@@ -62,6 +62,18 @@ def size_from_flags(op: str, arguments: Sequence[str]) -> Size:
     if op == "conv":
         _check_image(values)
     return one_size(op, values)
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Each operation with its flags: `--m` must be given, `[--a-t 0]` may be left out."""
+    for op, flags in FLAGS.items():
+        parts: list[str] = []
+        for name, default in flags.items():
+            flag = f"--{name.replace('_', '-')}"
+            value = f"--{default.strip('{}').replace('_', '-')}" if "{" in default else default
+            needed = default == REQUIRED and name not in _OPTIONAL
+            parts.append(flag if needed else f"[{flag} {value}]" if value else f"[{flag}]")
+        yield op, " ".join(parts)
 
 
 def _pairs(op: str, arguments: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from longpole.bench.results import Row
 
@@ -49,6 +49,8 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
 }
 _HALF = "half-precision matrices of the original were nearly all zeros (DeepBench #104): up to 15 % too fast"
 _TRUNCATED = "times of the original are truncated to whole microseconds, and have no spread"
+_INT8 = "products of int8, summed in 32 bits"
+_FLOAT_RESULTS = "products of int8, summed in 32 bits; results in floating point"
 _NO_WEIGHT_GRAD = "the original did not time recurrent weight gradients before May 2018 (DeepBench #87)"
 
 
@@ -88,18 +90,21 @@ def device_called(name: str) -> str:
 
 
 def published(row: Row, device: str) -> list[Published]:
-    """What a device's sheets say for the size and direction of a row of ours; one entry a sheet."""
+    """What a device's sheets say for the size and direction of a row of ours; one entry a sheet.
+
+    A size given by flags is looked for in the sheets of every suite.
+    """
     if row.op not in _KEYS or row.direction not in _COLUMNS[row.op]:
         return []
     file, names = _KEYS[row.op]
     column, wanted = _COLUMNS[row.op][row.direction], [_number(row.params.get(name, "")) for name in names]
     found: list[Published] = []
     for each in _rows(file):
-        if each["device"] != device or f"deepbench-{each['suite'].replace('_', '-')}" != row.suite:
+        if each["device"] != device or row.suite not in {"one", f"deepbench-{each['suite'].replace('_', '-')}"}:
             continue
         if [_number(each[name]) for name in names] == wanted and each[column]:
             found.append(_published(row, each, column))
-    return found
+    return list(dict.fromkeys(found))  # some sheets have a size twice
 
 
 def _number(text: str) -> float | str:
@@ -125,6 +130,8 @@ def _footnotes(row: Row, each: Mapping[str, str], ms: float) -> tuple[str, ...]:
     notes: list[str] = []
     if row.op == "gemm" and "16" in each["sheet"]:
         notes.append(_HALF)
+    if row.op in {"gemm", "conv"} and "Int8" in each["precision"]:
+        notes.append(_FLOAT_RESULTS if "in float" in each["precision"] and row.op == "conv" else _INT8)
     if ms < 0.1:
         notes.append(_TRUNCATED)
     if row.op == "rnn" and ("AMD" in each["device"] or "Psuedo" in each["sheet"]):
@@ -132,9 +139,3 @@ def _footnotes(row: Row, each: Mapping[str, str], ms: float) -> tuple[str, ...]:
     if row.op == "sparse_gemm" and each["m"] == "7860":
         notes.append("the header's m = 7860 is a slip for 7680")
     return tuple(notes)
-
-
-def beside(rows: Sequence[Row], names: Sequence[str]) -> list[tuple[Row, list[Published]]]:
-    """Rows of ours that have a time, with what each device published for them; rows without are left out."""
-    found = [(row, [each for name in names for each in published(row, name)]) for row in rows if row.median_ms]
-    return [(row, others) for row, others in found if others]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -88,11 +89,12 @@ def load_results(path: Path) -> Results | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LongpoleError(f"cannot read {path}: {error.strerror}") from error
+        raise LongpoleError(f"cannot read {path}: {error.strerror}; name another file") from error
     try:
         found = msgspec.json.decode(data, type=Results)
     except msgspec.MsgspecError as error:
-        raise LongpoleError(f"{path} is no file of operation results: {error}") from error
+        said = f"{path} is no file of operation results ({error})"
+        raise LongpoleError(f"{said}; name another file, or start it anew with --again") from error
     if found.schema != SCHEMA or found.version > VERSION:
         raise LongpoleError(f"{path} is {found.schema} {found.version}; this longpole reads {SCHEMA} up to {VERSION}")
     return found
@@ -106,7 +108,7 @@ def save_results(results: Results, path: Path) -> None:
     """Writes the file whole or not at all: a run may be interrupted."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".tmp")
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
         scratch.write_text(to_json(results), encoding="utf-8")
         scratch.replace(path)
     except OSError as error:

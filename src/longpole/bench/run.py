@@ -30,6 +30,9 @@ _CLASSES = {
 }  # fmt: skip
 
 
+_NO_BOUND = frozenset({"sparse_gemm", "all_reduce", "collective"})  # work that is not done, or not done here
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How sizes are run."""
@@ -71,15 +74,15 @@ def run_size(size: Size, options: Options, device: Device, ceilings: Ceilings | 
     where = Where(options.dtype, options.device, size.index)
     reason = _not_possible(size, options)
     if reason is not None:
-        return [_row(size, options, "", "hot", skipped=reason)]
+        return [_row(size, options, "", options.caches[0], skipped=reason)]
     try:
         pieces = BUILDERS[size.op](size, where)
         return [row for piece in pieces for row in _rows(size, piece, options, device, ceilings)]
     except UnsupportedSizeError as error:
-        return [_row(size, options, "", "hot", skipped=str(error))]
+        return [_row(size, options, "", options.caches[0], skipped=str(error))]
     except (RuntimeError, MemoryError, NotImplementedError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        return [_row(size, options, "", "hot", skipped=lines[0][:300])]
+        return [_row(size, options, "", options.caches[0], skipped=lines[0][:300])]
     finally:
         gc.collect()  # graphs of recurrent layers hold cycles, and the next size needs their memory
 
@@ -106,7 +109,6 @@ def _rows(size: Size, piece: Piece, options: Options, device: Device, ceilings: 
         before = device.flush() if cache == "cold" else None
         timing = measure(device.timed(piece.work), options.protocol, before_each=before)
         seconds = timing.median_ns / 1e9
-        cost = Cost(piece.flops, piece.bytes_moved)
         row = _row(
             size, options, piece.direction, cache,
             flops=piece.flops, bytes=piece.bytes_moved, median_ms=timing.median_ns / 1e6, low_ms=timing.low_ns / 1e6,
@@ -117,9 +119,15 @@ def _rows(size: Size, piece: Piece, options: Options, device: Device, ceilings: 
             gb_per_s=None if piece.bytes_moved is None else piece.bytes_moved / seconds / 1e9,
             correct=error <= piece.tolerance, note=piece.note,
         )  # fmt: skip
-        if ceilings is not None and "fused" not in piece.note and size.op != "sparse_gemm":
-            row.bound_ms = bound_ms(cost, _CLASSES.get(size.op, OpClass.ELEMENTWISE), options.dtype, ceilings)
+        row.bound_ms = bound_of(row, ceilings)
         yield row
+
+
+def bound_of(row: Row, ceilings: Ceilings | None) -> float | None:
+    """The least milliseconds this machine could take; None where cost or ceilings are not known."""
+    if ceilings is None or row.median_ms is None or "fused" in row.note or row.op in _NO_BOUND:
+        return None
+    return bound_ms(Cost(row.flops, row.bytes), _CLASSES.get(row.op, OpClass.ELEMENTWISE), row.dtype, ceilings)
 
 
 def _row(size: Size, options: Options, direction: str, cache: str, **values: object) -> Row:

@@ -5,25 +5,24 @@ torch is imported when something runs, so that the command line can list sizes w
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from longpole.bench.results import DECISIVE, Results, Row, differences, load_results, save_results
+from longpole.bench.kept import add_each, open_kept, save
+from longpole.bench.results import Results, Row
 from longpole.errors import LongpoleError
-from longpole.machine.ceilings import cache_folder
+from longpole.machine import load_ceilings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from longpole.bench.suites import Size
 
     Say = Callable[[str], None]
-    Progress = Callable[[int], AbstractContextManager[Callable[[int, int, Size], None]]]
+    Progress = Callable[[int], AbstractContextManager[Callable[[int, int, str], None]]]
 
 _COLLECTIVE = frozenset({"all_reduce", "collective"})
 
@@ -45,9 +44,14 @@ class Wanted:
     check_only: bool = False
 
 
-def rank() -> int:
-    """Under torchrun every rank runs collectives, and the first reports."""
-    return int(os.environ.get("RANK", "0") or 0)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Rows of all that was asked for and is known, how many sizes are still to do, and whether Ctrl-C ended it."""
+
+    results: Results
+    left: int
+    interrupted: bool
+    kept: bool  # in a file, from which the next run goes on
 
 
 def prepare(wanted: Wanted) -> None:
@@ -59,49 +63,46 @@ def prepare(wanted: Wanted) -> None:
     use_threads(wanted.threads)
 
 
-def run_session(name: str, sizes: Sequence[Size], wanted: Wanted, say: Say, progress: Progress) -> Results:
+def run_session(name: str, sizes: Sequence[Size], wanted: Wanted, say: Say, progress: Progress) -> Outcome:
     """Rows of all the sizes, kept ones and those measured now; a file measured under other conditions is refused.
 
     `say` gets a sentence; `progress` makes a context of how many sizes there are, with a callback for each one begun.
     """
     prepare(wanted)
-    from longpole.bench.conditions import conditions
+    from longpole.bench.conditions import conditions, torch_threads
+    from longpole.bench.run import bound_of
 
-    results = Results(conditions(wanted.device))
-    path = wanted.results or _kept_at(name, wanted, results)
-    keep = name != "one" or wanted.results is not None
-    kept = load_results(path) if keep and not wanted.again else None
-    if kept is not None:
-        unfair = differences(kept, results)
-        if unfair:
-            raise LongpoleError(f"{path} holds under other conditions ({unfair[0]}); --again forgets it")
-        results.rows = kept.rows
-    done = {row.key() for row in results.rows if _is_done(row, wanted)}
+    now = conditions(wanted.device)
+    kept = open_kept(name, wanted.dtype, now, wanted.results, again=wanted.again)
+    done = {row.key() for row in kept.results.rows if is_done(row, wanted)}
     todo = [size for size in sizes if not all(_key(size, wanted, cache) in done for cache in _caches(size, wanted))]
-    before = f", {len(sizes) - len(todo)} done before" if len(todo) < len(sizes) else ""
-    say(f"{len(todo)} size{'' if len(todo) == 1 else 's'}{before}; least work first")
-    measured = False
-    for rows in _measure(todo, wanted, progress):
-        measured = measured or any(row.skipped is None for row in rows)
-        fresh = {row.key() for row in rows}
-        results.rows = [row for row in results.rows if row.key() not in fresh] + rows
-        if keep and rank() == 0:
-            save_results(results, path)
-    if kept is not None and not measured:
-        results.conditions = kept.conditions  # those of the measurements, when they were made
+    say(f"{to_do(len(todo), len(sizes), 'size')}; least work first")
+    if todo:
+        save(kept)  # a place that cannot be written is told before anything is measured
+    begun: set[tuple[str, int]] = set()
+    interrupted = add_each(kept, _noted(_measure(todo, wanted, progress), begun), now)
     asked = {_key(size, wanted, cache) for size in sizes for cache in _caches(size, wanted)}
-    left = len(sizes) - len({(row.op, row.index) for row in results.rows if row.key() in asked})
-    if left:
-        say(f"the budget ended with {left} sizes to go; the same command goes on from here")
-    return Results(results.conditions, [row for row in results.rows if row.key() in asked])
+    rows = [row for row in kept.results.rows if row.key() in asked]
+    ceilings = load_ceilings(threads=torch_threads(), device=wanted.device)
+    for row in rows:  # those measured before the ceilings were, or were better known, too
+        row.bound_ms = bound_of(row, ceilings)
+    return Outcome(Results(kept.results.conditions, rows), len(todo) - len(begun), interrupted, kept.path is not None)
 
 
-def _is_done(row: Row, wanted: Wanted) -> bool:
+def to_do(count: int, of: int, what: str) -> str:
+    """ "3 sizes, 2 done before"."""
+    before = f", {of - count} done before" if count < of else ""
+    return f"{count} {what}{'' if count == 1 else 's'}{before}"
+
+
+def is_done(row: Row, wanted: Wanted) -> bool:
     """A result that was only checked is still to be timed; what did not fit may fit now, or with other ranks."""
     return row.skipped is None and (row.median_ms is not None or wanted.check_only)
 
 
 def _caches(size: Size, wanted: Wanted) -> tuple[str, ...]:
+    if wanted.check_only:  # a result is the same from any cache
+        return wanted.caches[:1]
     return ("hot",) if size.op in _COLLECTIVE else wanted.caches
 
 
@@ -112,12 +113,13 @@ def _key(size: Size, wanted: Wanted, cache: str) -> tuple[str, str, int, str, st
     return size.suite, size.op, size.index, size.label, dtype, cache
 
 
-def _kept_at(name: str, wanted: Wanted, results: Results) -> Path:
-    key = "|".join(results.conditions.get(each, "") for each in DECISIVE)
-    return cache_folder() / "ops" / f"{name}-{wanted.dtype}-{sha256(key.encode()).hexdigest()[:12]}.json"
+def _noted(found: Generator[list[Row]], begun: set[tuple[str, int]]) -> Generator[list[Row]]:
+    for rows in found:
+        begun.update((row.op, row.index) for row in rows)
+        yield rows
 
 
-def _measure(sizes: Sequence[Size], wanted: Wanted, progress: Progress) -> Iterator[list[Row]]:
+def _measure(sizes: Sequence[Size], wanted: Wanted, progress: Progress) -> Generator[list[Row]]:
     """Collectives after everything else: they need processes of their own."""
     from longpole.bench.ranks import run_collectives
     from longpole.bench.run import Options, run_sizes
@@ -129,6 +131,6 @@ def _measure(sizes: Sequence[Size], wanted: Wanted, progress: Progress) -> Itera
     options = replace(options, check_only=wanted.check_only)
     deadline_s = None if wanted.budget_s is None else time.monotonic() + wanted.budget_s
     with progress(len(plain)) as seen:
-        yield from run_sizes(plain, options, seen)
+        yield from run_sizes(plain, options, lambda done, of, size: seen(done, of, f"{size.op} {size.label}"))
     if shared:
         yield from run_collectives(shared, wanted.ranks, wanted.each_s / 4, deadline_s)

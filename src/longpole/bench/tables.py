@@ -14,22 +14,44 @@ if TYPE_CHECKING:
     from longpole.bench.results import Results, Row
 
 _BAR = 24
+_NARROWEST, _BESIDE_NAME = 51, 87  # signs of a name at least; signs of the other columns of its line
 
 
-def lines(rows: Sequence[Row]) -> Iterator[str]:
-    """A table for a terminal; a `!` marks a wrong result, a `~` a median that did not settle."""
-    head = f"  {'operation':<52}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}"
+def lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
+    """A table for a terminal of that width; a `!` marks a wrong result, a `~` a median that did not settle.
+
+    Names are cut where the terminal is narrow, never to under 51 signs, and whole where there is no terminal.
+    """
+    folded = list(_folded(rows))
+    longest = max((len(_name(row, alike)) for row, alike in folded), default=0)
+    wide = max(_NARROWEST, min(longest, longest if width is None else width - _BESIDE_NAME)) + 1
+    head = f"  {'operation':<{wide}}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}"
     yield f"{head}  of bound"
-    for row, alike in _folded(rows):
-        name = f"{row.op} {row.label}"[:51]
+    for row, alike in folded:
+        name = f"{cut(_name(row, alike), wide - 1):<{wide}}"
         if row.skipped is not None:
-            yield f"  {name if alike == 1 else f'{alike} sizes of {row.op}':<52}skipped: {row.skipped}"
+            yield f"  {name}skipped: {row.skipped}"
         elif row.median_ms is None and row.error is not None:
-            verdict = "differs from float64" if row.correct is False else "agrees with float64"
-            within = f"by {number(row.error)}, allowed {number(row.tolerance)}"
-            yield f"  {name:<52}{row.direction:<22}{verdict} {within}{' !' if row.correct is False else ''}"
+            yield f"  {name}{row.direction:<22}{verdict(row)}"
         else:
             yield _timed(row, name)
+
+
+def _name(row: Row, alike: int) -> str:
+    return f"{row.op} {row.label}" if alike == 1 else f"{alike} sizes of {row.op}"
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many signs; three points where some are left out."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def verdict(row: Row) -> str:
+    """What checking a result gave."""
+    exact = "the exact result" if row.dtype == "int8" else "float64"
+    if row.correct is False:
+        return f"differs from {exact} by {number(row.error)}, allowed {number(row.tolerance)} !"
+    return f"agrees with {exact} by {number(row.error)}, allowed {number(row.tolerance)}"
 
 
 def _folded(rows: Sequence[Row]) -> Iterator[tuple[Row, int]]:
@@ -51,7 +73,7 @@ def _timed(row: Row, name: str) -> str:
     rate = number(row.tflops * 1e3 if row.tflops else None)
     cold = " cold" if row.cache == "cold" else ""
     return (
-        f"  {name:<52}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
+        f"  {name}{row.direction + cold:<22}{number(row.median_ms):>10}{mark:<1}  {interval:<22}"
         f"{rate:>9}{bandwidth:>8}  {'on the bus' if on_bus else share}"
     )
 
@@ -64,16 +86,19 @@ def mine_lines(rows: Sequence[Row]) -> Iterator[str]:
     )
     skipped: dict[str, list[str]] = {}
     for row in rows:
+        name = cut(f"{row.op} {row.label}", 57 if row.cache == "hot" else 52) + ("" if row.cache == "hot" else " cold")
+        if row.skipped is not None:
+            skipped.setdefault(row.skipped.removeprefix(f"{row.op} "), []).append(row.op)
+            continue
         if row.median_ms is None:
-            reason = (row.skipped or "").removeprefix(f"{row.op} ")
-            skipped.setdefault(reason, []).append(row.op)
+            yield f"  {name:<58}{verdict(row)}"
             continue
         mark = "!" if row.correct is False else "" if row.settled else "~"
         ratio = f"{row.in_place_ms / row.median_ms:.2f}" if row.in_place_ms else ""
         share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms else ""
         calls = "" if row.calls is None else f"{row.calls:g}"
         yield (
-            f"  {f'{row.op} {row.label}'[:57]:<58}{calls:>13}{number(row.in_place_ms):>13}{number(row.median_ms):>10}"
+            f"  {name:<58}{calls:>13}{number(row.in_place_ms):>13}{number(row.median_ms):>10}"
             f"{mark:<1}  {f'{number(row.low_ms)} to {number(row.high_ms)}':<20}{ratio:>16}  {share}"
         )
     for reason, names in skipped.items():
@@ -82,14 +107,15 @@ def mine_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _in_a_step(rows: Sequence[Row]) -> Iterator[str]:
-    known = [(row.calls, row.in_place_ms, row.median_ms) for row in rows]
+    first = rows[0].cache if rows else "hot"
+    known = [(row.calls, row.in_place_ms, row.median_ms) for row in rows if row.cache == first]
     total = sum(calls * place for calls, place, _ in known if calls and place is not None)
     both = [(calls * place, calls * alone) for calls, place, alone in known
             if calls and place is not None and alone is not None]  # fmt: skip
     if both and total:
         place, alone = (sum(each) for each in zip(*both, strict=True))
         yield (
-            f"  In a step, {len(both)} of {len(rows)} operations, {place / total:.0%} of the time of all: "
+            f"  In a step, {len(both)} of {len(known)} operations, {place / total:.0%} of the time of all: "
             f"{number(place)} ms in place, {number(alone)} ms alone."
         )
 
@@ -104,13 +130,20 @@ def number(value: float | None) -> str:
 def beside_lines(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[str]:
     """This machine and published devices, bars by speed; then how the devices compare over all, and footnotes."""
     notes: dict[str, int] = {}
+    wide = max((len(f"{each.device}, {each.sheet}") for _, others in pairs for each in others), default=0) + 2
     for row, others in pairs:
-        yield f"  {row.op} {row.label} {row.direction}"
+        yield f"  {_heading(row)}"
         for name, ms, rate, marks, share in _side_by_side(row, others, notes):
             bar = "#" * max(1, round(_BAR * share)) if ms > 0 else ""
-            yield f"    {name:<38}{number(ms):>9} ms  {rate:>15}  {bar}{marks}"
+            yield f"    {name:<{wide}}{number(ms):>9} ms  {rate:>15}  {bar}{marks}"
     yield from (f"  {sentence}" for sentence in _over_all(pairs))
     yield from (f"  [{mark}] {note}" for note, mark in notes.items())
+
+
+def _heading(row: Row) -> str:
+    return " ".join(
+        part for part in (row.op, row.label, row.direction, row.cache if row.cache != "hot" else "") if part
+    )
 
 
 def _side_by_side(
@@ -131,7 +164,8 @@ def _over_all(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> Iterator[str]
                 ratios.setdefault(f"{each.device} ({each.sheet})", []).append(row.median_ms / each.ms)
     for name, found in ratios.items():
         middle = math.exp(sum(map(math.log, found)) / len(found))
-        yield f"{name}: {middle:.3g} times as fast as this machine, geometric mean of {len(found)} results"
+        count = f"geometric mean of {len(found)} results" if len(found) > 1 else "one result"
+        yield f"{name}: {middle:.3g} times as fast as here, {count}"
 
 
 def _rate(each: Row | Published) -> str:
@@ -186,7 +220,7 @@ def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
     parts: list[str] = []
     notes: dict[str, int] = {}
     for row, others in pairs:
-        parts.append(f"<h3>{escape(row.op)} {escape(row.label)} {escape(row.direction)}</h3>")
+        parts.append(f"<h3>{escape(_heading(row))}</h3>")
         for name, ms, rate, marks, share in _side_by_side(row, others, notes):
             here = ' class="here"' if name == "here" else ""
             bar = f'<i{here} style="width:{20 * share:.2f}rem"></i>'

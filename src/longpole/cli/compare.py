@@ -95,10 +95,9 @@ def _range(low: float | None, high: float | None) -> dict[str, str]:
 def _show(found: Comparison, top: int) -> None:
     """One sentence, the conditions that differ, the table, the rules; on stderr."""
     from rich.console import Console
-    from rich.text import Text
 
-    from longpole.report.figures import clean, for_encoding
-    from longpole.report.lines import Line, wrap
+    from longpole.report.figures import clean
+    from longpole.report.lines import Line, wrap, write_lines
 
     console = Console(stderr=True)
     width = min(max(console.width, 60), 132)
@@ -108,12 +107,7 @@ def _show(found: Comparison, top: int) -> None:
     lines += [[], *_table(found, top, width)]
     lines += [[(text, "red")] for one in found.failures for text in wrap(f"FAIL {one}", width, 4, 2)]
     lines += [[(text, "dim")] for one in found.undecided for text in wrap(one, width, 4, 2)]
-    for line in lines:
-        text = Text(end="")
-        for part, style in line:
-            text.append(for_encoding(part, console.encoding), style or None)
-        text.rstrip()
-        console.print(text, soft_wrap=True, highlight=False)
+    write_lines(lines, console)
 
 
 def _table(found: Comparison, top: int, width: int) -> list[Any]:

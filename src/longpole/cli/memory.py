@@ -238,15 +238,9 @@ def _publish(found: MemoryPrices, account: Memory, options: dict[str, Any]) -> N
 
 def _show(found: MemoryPrices, top: int) -> None:
     from rich.console import Console
-    from rich.text import Text
 
-    from longpole.report.figures import for_encoding
+    from longpole.report.lines import write_lines
     from longpole.report.prices import price_lines
 
     console = Console(stderr=True)
-    for line in price_lines(found, min(max(console.width, 60), 132), top):
-        text = Text(end="")
-        for part, style in line:
-            text.append(for_encoding(part, console.encoding), style or None)
-        text.rstrip()
-        console.print(text, soft_wrap=True, highlight=False)
+    write_lines(price_lines(found, min(max(console.width, 60), 132), top), console)

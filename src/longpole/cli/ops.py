@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from longpole.bench.session import Wanted, prepare, rank, run_session
+from longpole.bench.kept import rank
+from longpole.bench.session import Outcome, Wanted, prepare, run_session
+from longpole.cli.interrupted import leave_interrupted
+from longpole.cli.ops_listing import list_mine, list_sizes, list_suites
+from longpole.cli.ops_report import check_places, publish
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from longpole.bench.mine import StudyOp
-    from longpole.bench.results import Results
     from longpole.bench.suites import Size
 
 _SUITES_HELP = "deepbench-train, deepbench-inference-server, deepbench-inference-device, modern, mine=STUDY.json."
 _CACHE_HELP = "Caches as the last call left them, or emptied before each call."
+_DTYPES = ["fp32", "fp64", "tf32", "bf16", "fp16", "int8"]
+_MOST_THREADS = 1024  # the system gives a process no more stacks than it has room for, and torch then ends by a signal
 _EACH_HELP = "At most, to measure one piece of one size; never fewer than 5 samples."
 
 
+class OpsCommand(click.Command):
+    """Ends its help with the flags of each operation."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        from longpole.bench.flags import described
+
+        with formatter.section("Flags of one size, with what they are where left out"):
+            formatter.write_dl(list(described()))
+
+
 @click.command(
+    cls=OpsCommand,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "ignore_unknown_options": True,
         "allow_extra_args": True,
-    }
+    },
 )
 @click.argument("operation", required=False)
 @click.option(
@@ -39,10 +54,14 @@ _EACH_HELP = "At most, to measure one piece of one size; never fewer than 5 samp
     help=_SUITES_HELP,
 )
 @click.option("--op", "ops", multiple=True, help="Of the suite, only this operation; may be given several times.")
-@click.option("--list", "list_only", is_flag=True, help="List the sizes and run nothing.")
-@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "fp64", "tf32", "bf16", "fp16"]))
+@click.option(
+    "--list", "list_only", is_flag=True, help="List the sizes, or without --suite the suites, and run nothing."
+)
+@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(_DTYPES))
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option("--threads", type=click.IntRange(1), help="Threads for torch; its own number where left out.")
+@click.option(
+    "--threads", type=click.IntRange(1, _MOST_THREADS), help="Threads for torch; its own number where left out."
+)
 @click.option(
     "--cache",
     default="hot",
@@ -75,14 +94,14 @@ _EACH_HELP = "At most, to measure one piece of one size; never fewer than 5 samp
     "--against",
     multiple=True,
     metavar="DEVICE",
-    help="Beside published results: V100, KNL7250, ...",
+    help="Beside published results (V100, KNL7250, ...) or a results FILE.json of the same conditions.",
 )
 @click.option("--again", is_flag=True, help="Forget results kept from earlier runs of this suite.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep results here.",
+    help="Keep results here, and go on from those that are here.",
 )
 @click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE]", help="JSON; stdout without FILE.")
 @click.option("--csv", "csv_path", is_flag=False, flag_value="-", metavar="[FILE]", help="CSV; stdout without FILE.")
@@ -96,31 +115,63 @@ def command(ctx: click.Context, **options: Any) -> None:
     A suite (--suite), or one size: longpole ops gemm --m 1760 --n 128 --k 1760. Least work first: FLOPs, and ten for
     each byte. Results are kept, so that a run with --budget goes on where the last one stopped.
     """
-    suite, operation = options["suite"], options["operation"]
+    suite: str | None = options["suite"]
+    operation: str | None = options["operation"]
+    if options["list_only"] and suite is None and operation is None:
+        list_suites(options["json_path"])
+        return
     if (suite is None) == (operation is None):
         raise LongpoleError("name a --suite, or one operation: longpole ops gemm --m 1760 --n 128 --k 1760")
     if suite is not None and ctx.args:
         raise LongpoleError(f"{ctx.args[0]} means nothing beside --suite; leave one of them out")
-    options["against"] = _devices(options["against"])
+    options["ops"] = [name.replace("-", "_") for name in options["ops"]]
+    options["against"], options["against_files"] = _against(options["against"])
     if rank() > 0:
         options.update(quiet=True, json_path=None, csv_path=None, html_path=None, markdown_path=None)
+    check_places(options)
+    mine = suite is not None and suite.startswith("mine=")
+    found = _of_mine(suite, options) if mine else _of_sizes(suite, ctx.args, options)
+    if found is not None:
+        _tell(found, options)
+
+
+def _of_sizes(suite: str | None, flags: Sequence[str], options: dict[str, Any]) -> Outcome | None:
+    """Sizes of a suite, or one; None where they were only listed."""
+    sizes = _sizes(suite, options["operation"], flags, options["ops"])
+    if options["list_only"]:
+        list_sizes(suite or options["operation"], sizes, options["json_path"])
+        return None
     wanted = _wanted(options)
-    if suite is not None and suite.startswith("mine="):
-        chosen = _mine(Path(suite[5:]), options["ops"])
-        if options["list_only"]:
-            _list_mine(suite, chosen, options["json_path"])
-            return
-        results = _run_mine(chosen, wanted)
-    else:
-        sizes = _sizes(suite, operation, ctx.args, options["ops"])
-        if options["list_only"]:
-            _list(suite or operation, sizes, options["json_path"])
-            return
-        say = (lambda _: None) if wanted.quiet else _say
-        results = run_session(suite or "one", sizes, wanted, say, lambda count: _progress(wanted.quiet or not count))
-    _publish(results, options)
-    if any(row.correct is False for row in results.rows):
-        raise LongpoleError("some results differ from float64 by more than rounding explains: rows marked with !")
+    _check_fair(wanted, options["against_files"])
+    return run_session(suite or "one", sizes, wanted, _sayer(wanted), _bar(wanted))
+
+
+def _of_mine(suite: str, options: dict[str, Any]) -> Outcome | None:
+    """The operations of one's own network; None where they were only listed."""
+    ops, names = _mine(Path(suite[5:]), options["ops"])
+    from longpole.bench.mine import together
+    from longpole.bench.mine_session import run_mine_session
+
+    if options["list_only"]:
+        list_mine(suite, [op for op in together(ops) if not names or op.op in names], options["json_path"])
+        return None
+    wanted = _wanted(options)
+    _check_fair(wanted, options["against_files"])
+    return run_mine_session(ops, names, wanted, _sayer(wanted), _bar(wanted))
+
+
+def _tell(found: Outcome, options: dict[str, Any]) -> None:
+    """Reports, how to go on, and the exit code."""
+    publish(found.results, options)
+    goes_on = "the same command goes on from here" if found.kept else "nothing of it is kept"
+    goes_on = f"{goes_on}, without --again" if found.kept and options["again"] else goes_on
+    to_go = f"{found.left} {'operation' if options['suite'] else 'size'}{'' if found.left == 1 else 's'} to go"
+    if any(row.correct is False for row in found.results.rows):
+        raise LongpoleError("some results differ from what they should be by more than rounding explains: see the !")
+    if found.interrupted:
+        leave_interrupted(f"with {to_go}; {goes_on}")
+    if found.left and not options["quiet"]:
+        _say(f"the budget ended with {to_go}; {goes_on}")
 
 
 def _wanted(options: dict[str, Any]) -> Wanted:
@@ -136,13 +187,37 @@ def _say(sentence: str) -> None:
     click.echo(f"longpole: {sentence}", err=True)
 
 
-def _devices(names: Sequence[str]) -> list[str]:
-    """Published devices by their full names: a slip is told before anything is measured."""
-    if not names:
-        return []
+def _sayer(wanted: Wanted) -> Callable[[str], None]:
+    return (lambda _: None) if wanted.quiet else _say
+
+
+def _bar(wanted: Wanted) -> Callable[[int], Any]:
+    return lambda count: _progress(wanted.quiet or not count)
+
+
+def _against(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Published devices by their full names, and files of results: a slip is told before anything is measured."""
+    files = [Path(name) for name in names if name.endswith(".json") or Path(name).is_file()]
+    devices = [name for name in names if Path(name) not in files]
+    if not devices:
+        return [], files
     from longpole.bench.published import device_called
 
-    return [device_called(name) for name in names]
+    return [device_called(name) for name in devices], files
+
+
+def _check_fair(wanted: Wanted, files: Sequence[Path]) -> None:
+    """LongpoleError where results of a file cannot be compared with what is about to be measured."""
+    if not files:
+        return
+    prepare(wanted)
+    from longpole.bench.conditions import conditions
+    from longpole.bench.earlier import earlier
+    from longpole.bench.results import Results
+
+    now = Results(conditions(wanted.device))
+    for path in files:
+        earlier(path, now)
 
 
 def _sizes(suite: str | None, operation: str | None, flags: Sequence[str], ops: Sequence[str]) -> list[Size]:
@@ -161,21 +236,6 @@ def _sizes(suite: str | None, operation: str | None, flags: Sequence[str], ops: 
     return [size for size in found if not ops or size.op in ops]
 
 
-def _list(name: str, sizes: Sequence[Size], json_path: str | None) -> None:
-    counts: dict[str, int] = {}
-    for size in sizes:
-        counts[size.op] = counts.get(size.op, 0) + 1
-    if json_path is None:
-        text = "\n".join(f"{size.op} {size.index} {size.label}" for size in sizes)
-        click.echo(f"{text}\n{name}: {', '.join(f'{count} {op}' for op, count in counts.items())}")
-        return
-    import msgspec
-
-    listing = [{"op": s.op, "index": s.index, "label": s.label, "flops": s.flops, "params": dict(s.row)} for s in sizes]
-    document = {"suite": name, "counts": counts, "sizes": listing}
-    _write(json_path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
-
-
 def _progress(quiet: bool) -> Any:
     """A context that gives a callback for each size begun; a bar on stderr where that is a terminal."""
     if quiet or not sys.stderr.isatty():
@@ -183,6 +243,7 @@ def _progress(quiet: bool) -> Any:
     from contextlib import contextmanager
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     @contextmanager
@@ -190,86 +251,26 @@ def _progress(quiet: bool) -> Any:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("operations")
 
-            def seen(position: int, total: int, size: Size) -> None:
-                progress.update(task, completed=position, total=total, description=f"{size.op} {size.label}"[:60])
+            def seen(position: int, total: int, name: str) -> None:
+                progress.update(task, completed=position, total=total, description=escape(name[:60]))
 
             yield seen
 
     return bar()
 
 
-def _mine(path: Path, names: Sequence[str]) -> list[StudyOp]:
-    """The operations of a study; of those only the ones named, with `aten::` or without."""
+def _mine(path: Path, names: Sequence[str]) -> tuple[list[StudyOp], list[str]]:
+    """The operations of a study, and the full names of those to run: given with `aten::` or without."""
     try:
         from longpole.bench.mine import read_ops
     except ImportError as error:
         raise LongpoleError(f"running operations needs torch ({error}); pip install torch") from error
     found = read_ops(path)
     known = {op.op for op in found}
-    wanted = {name if name in known else f"aten::{name}" for name in names}
-    if wanted - known:
-        slip = sorted(wanted - known)[0].removeprefix("aten::")
+    if not known:
+        raise LongpoleError(f"{path} has no operations; longpole run --json records them")
+    full = [name if name in known else f"aten::{name}" for name in names]
+    slip = next((name.removeprefix("aten::") for name in full if name not in known), None)
+    if slip is not None:
         raise LongpoleError(f"{path} has no operation {slip!r}; --list names those it has")
-    return [op for op in found if not names or op.op in wanted]
-
-
-def _list_mine(suite: str, ops: list[StudyOp], json_path: str | None) -> None:
-    from longpole.bench.mine import together
-
-    merged = together(ops)
-    if json_path is None:
-        lines = [f"{op.op} {op.shapes or ''}  {op.ms or 0:.4g} ms a step" for op in merged]
-        click.echo("\n".join([*lines, f"{suite}: {len(merged)} operations"]))
-        return
-    import msgspec
-
-    document = {"suite": suite, "counts": dict(Counter(op.op for op in merged)), "sizes": merged}
-    _write(json_path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
-
-
-def _run_mine(ops: list[StudyOp], wanted: Wanted) -> Results:
-    prepare(wanted)
-    from longpole.bench.conditions import conditions, torch_threads
-    from longpole.bench.mine import run_mine, together
-    from longpole.bench.results import Results
-    from longpole.bench.timing import Protocol
-    from longpole.machine import load_ceilings
-
-    if wanted.device != "cpu" or wanted.dtype != "fp32":
-        raise LongpoleError("operations of a study run on the CPU in fp32; leave --device and --dtype out")
-    rows = list(run_mine(ops, Protocol(wanted.each_s), load_ceilings(threads=torch_threads()), wanted.budget_s))
-    left = len(together(ops)) - len(rows)
-    if left and not wanted.quiet:
-        _say(f"the budget ended with {left} operations to go, those that take least")
-    return Results(conditions("cpu"), rows)
-
-
-def _publish(results: Results, options: dict[str, Any]) -> None:
-    from longpole.bench.markdown import markdown
-    from longpole.bench.published import beside
-    from longpole.bench.results import to_csv, to_json
-    from longpole.bench.tables import beside_lines, lines, mine_lines, page
-
-    pairs = beside(results.rows, options["against"])
-    if options["json_path"]:
-        _write(options["json_path"], to_json(results))
-    if options["csv_path"]:
-        _write(options["csv_path"], to_csv(results.rows))
-    if options["html_path"]:
-        _write(options["html_path"], page(results, pairs))
-    if options["markdown_path"]:
-        _write(options["markdown_path"], "\n".join(markdown(results)) + "\n")
-    if not options["quiet"]:
-        own = any(row.suite == "mine" for row in results.rows)
-        table = mine_lines(results.rows) if own else lines(results.rows)
-        click.echo("\n".join([*table, *beside_lines(pairs)]), err=True)
-
-
-def _write(path: str, text: str) -> None:
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    return found, full

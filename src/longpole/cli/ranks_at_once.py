@@ -49,7 +49,7 @@ def _taken(block: mmap) -> OneRank:
 def _put(one: OneRank, block: BinaryIO) -> None:
     write_trace(one.trace, block)
     place = block.seek(0, io.SEEK_END)
-    pickle.dump((one.turns, one.marks, one.whole, one.rank, one.communication), block, protocol=5)
+    pickle.dump((one.turns, one.marks, one.whole, one.rank, one.communication, one.alone), block, protocol=5)
     block.write(place.to_bytes(PLACE_BYTES, "little"))
 
 

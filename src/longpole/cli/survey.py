@@ -182,15 +182,9 @@ def _more(options: dict[str, Any]) -> list[str]:
 
 def _show(found: Survey, more: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.text import Text
 
-    from longpole.report.figures import for_encoding
+    from longpole.report.lines import write_lines
     from longpole.report.survey_text import screen
 
     console = Console(stderr=True)
-    for line in screen(found, min(max(console.width, 60), 140), more):
-        shown = Text(end="")
-        for part, style in line:
-            shown.append(for_encoding(part, console.encoding), style or None)
-        shown.rstrip()
-        console.print(shown, soft_wrap=True, highlight=False)
+    write_lines(screen(found, min(max(console.width, 60), 140), more), console)

@@ -20,7 +20,6 @@ from longpole.whatif.changes import Changes, tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LAST_LINES = 3
 INTERRUPT_GRACE_S = 10.0  # the script has heard Ctrl-C, too, and may have something to put away
 GRACE_S = 120.0  # a run past its budget ends at its next step; one whose step is longer than this is ended
 MOST_WORDS_BYTES = 4000
@@ -130,6 +129,4 @@ def _let_end(child: subprocess.Popen[bytes]) -> None:
 def _last_words(place: Path) -> str:
     with place.open("rb") as file:
         file.seek(max(place.stat().st_size - MOST_WORDS_BYTES, 0))
-        text = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip(" \t^~")]  # carets point at a line above
-    return " | ".join(lines[-LAST_LINES:]) or "no word said"
+        return last_words(file.read().decode("utf-8", "replace"))

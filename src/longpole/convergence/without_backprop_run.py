@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from longpole.analysis.durations import span
 from longpole.analysis.without_backprop_results import WithoutBackprop
 from longpole.convergence.watched_run import NothingSeenError, WatchedRun, watch_run
 
@@ -85,14 +86,6 @@ def _sentence(report: WithoutBackprop) -> str:
         f"{other.name.capitalize()} would take {span(other.seconds)}, {other.beside_reverse:,.0f} times as long "
         f"(extrapolated from {other.unit_s or 0:.3g} s a {other.unit})."
     )
-
-
-def span(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for size, unit in ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "s"), (1e-3, "ms")):
-        if seconds >= size * (2 if size >= 60 else 1):
-            return f"{seconds / size:,.3g} {unit}"
-    return f"{seconds * 1e6:,.3g} us"
 
 
 def _notes(call: Captured, report: WithoutBackprop) -> list[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
-from rich.text import Text
 
 from longpole.report.converge_chart import MARKS, chart
 from longpole.report.converge_noise import noise_lines
 from longpole.report.converge_without import without_backprop_lines
-from longpole.report.figures import clean, count, for_encoding, number, percent
-from longpole.report.lines import Column, Line, plain, table, wrapped
+from longpole.report.figures import clean, count, number, percent
+from longpole.report.lines import Column, Line, plain, table, wrapped, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,12 +26,7 @@ Curves: TypeAlias = "Sequence[Sequence[tuple[Sequence[float], Sequence[float | N
 def show(found: Convergence, console: Console | None = None) -> None:
     """Writes the report on stderr: stdout is for JSON."""
     out = console or Console(stderr=True)
-    for line in screen(found, out.width):
-        text = Text(end="")
-        for part, style in line:
-            text.append(for_encoding(part, out.encoding), style or None)
-        text.rstrip()
-        out.print(text, soft_wrap=True, highlight=False)
+    write_lines(screen(found, out.width), out)
 
 
 def text_report(found: Convergence, width: int = 100) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from longpole.analysis.durations import span
 from longpole.report.figures import byte_size, clean, count
 from longpole.report.lines import Column, Line, table, wrapped
 
@@ -35,8 +36,8 @@ def _way(way: GradientWay) -> list[str]:
     return [
         clean(way.name, 40),
         count(way.evaluations),
-        span(way.unit_s),
-        span(way.seconds),
+        _time(way.unit_s),
+        _time(way.seconds),
         "" if way.beside_reverse is None else f"{way.beside_reverse:,.3g}",
         "" if way.peak_bytes is None else byte_size(way.peak_bytes),
         "" if way.error is None else f"{way.error:.0e}",
@@ -73,17 +74,10 @@ def _racer(one: Racer) -> list[str]:
         "" if one.median_s is None else f"{one.median_s:.3g}",
         f"{seconds[0]:.3g} to {seconds[-1]:.3g}" if seconds else "not reached",
         count(steps[len(steps) // 2]) if steps else "",
-        span(one.step_s),
+        _time(one.step_s),
         "" if one.peak_bytes is None else byte_size(one.peak_bytes),
     ]
 
 
-def span(seconds: float | None) -> str:
-    """A time in the unit that suits it; empty where it is not known."""
-    if seconds is None:
-        return ""
-    for size, unit in ((172_800.0, "days"), (7200.0, "hours"), (120.0, "min"), (1.0, "s"), (1e-3, "ms")):
-        if seconds >= size:
-            factor = {"days": 86_400.0, "hours": 3600.0, "min": 60.0}.get(unit, size)
-            return f"{seconds / factor:,.3g} {unit}"
-    return f"{seconds * 1e6:,.3g} us"
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else span(seconds, "min")

@@ -1,4 +1,4 @@
-"""Lines of styled text laid out in columns: what the terminal report is made of before it is written."""
+"""Lines of styled text laid out in columns, which is what reports on a terminal are made of, and writing them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
-from longpole.report.figures import clean
+from longpole.report.figures import clean, for_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
 
 Span: TypeAlias = "tuple[str, str]"  # text, rich style ("" is plain)
 Line: TypeAlias = "list[Span]"
@@ -109,3 +112,16 @@ def _row(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int],
 def plain(line: Line) -> str:
     """The text of a line without its styles."""
     return "".join(text for text, _ in line).rstrip()
+
+
+def write_lines(lines: Iterable[Line], console: Console) -> None:
+    """Prints lines as they are laid out: what the stream cannot carry is replaced, and no line is broken again."""
+    for line in lines:
+        text = Text(end="")
+        for part, style in line:
+            text.append(for_encoding(part, console.encoding), style or None)
+        text.rstrip()
+        if console.options.max_width < 1:  # rich prints nothing at all on a terminal that says it has no columns
+            console.file.write(text.plain + "\n")
+        else:
+            console.print(text, soft_wrap=True, highlight=False)

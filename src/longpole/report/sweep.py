@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from rich.text import Text
 
-from longpole.report.figures import DASH, clean, for_encoding, number, percent
-from longpole.report.lines import Column, Line, plain, table, wrapped
+from longpole.report.figures import DASH, clean, number, percent
+from longpole.report.lines import Column, Line, plain, table, wrapped, write_lines
 from longpole.sweep.sentences import threads
 
 if TYPE_CHECKING:
@@ -28,12 +27,7 @@ Row = TypeVar("Row", "BatchRow", "ThreadRow")
 
 def render_sweep(sweep: Sweep, console: Console, more: Sequence[str] = ()) -> None:
     """Writes the report; `more` are last lines, such as where the page is."""
-    for line in sweep_screen(sweep, console.width, more):
-        text = Text(end="")
-        for part, style in line:
-            text.append(for_encoding(part, console.encoding), style or None)
-        text.rstrip()
-        console.print(text, soft_wrap=True, highlight=False)
+    write_lines(sweep_screen(sweep, console.width, more), console)
 
 
 def sweep_text(sweep: Sweep, width: int = 100) -> str:

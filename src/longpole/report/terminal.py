@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.text import Text
 
 from longpole.report import devicelines, layertree, memorylines, summary
 from longpole.report.figures import (
@@ -24,7 +23,7 @@ from longpole.report.figures import (
     percent,
     shorten,
 )
-from longpole.report.lines import Column, Line, bar, fit, plain, table, wrap, wrapped
+from longpole.report.lines import Column, Line, bar, fit, plain, table, wrap, wrapped, write_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,15 +62,8 @@ def render(
     `layers` adds the module tree, `ranks` shows every rank, `top` limits each list.
     """
     blocks = for_encoding("█▏", console.encoding) == "█▏"
-    for line in screen(study, console.width, layers=layers, top=top, ranks=ranks, blocks=blocks, more=more):
-        text = Text(end="")
-        for part, style in line:
-            text.append(for_encoding(part, console.encoding), style or None)
-        text.rstrip()
-        if console.options.max_width < 1:  # rich prints nothing at all on a terminal that says it has no columns
-            console.file.write(text.plain + "\n")
-        else:
-            console.print(text, soft_wrap=True, highlight=False)
+    lines = screen(study, console.width, layers=layers, top=top, ranks=ranks, blocks=blocks, more=more)
+    write_lines(lines, console)
 
 
 def screen(

@@ -79,6 +79,10 @@ def _shown(request: Request) -> str:
 
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    words = " | ".join(lines[-LAST_LINES:]) or "no word said"
-    return f"ended with exit code {done.returncode} and nothing measured: {words}"
+    return f"ended with exit code {done.returncode} and nothing measured: {last_words(done.stderr)}"
+
+
+def last_words(stderr: str) -> str:
+    """The last lines that a process said, which mostly tell why it ended."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip(" \t^~")]  # carets point at a line above
+    return " | ".join(lines[-LAST_LINES:]) or "no word said"
