@@ -226,9 +226,7 @@ def _judged(
     return fits, spread, middle
 
 
-def _agree(
-    one: Listing, other: Listing, place: NDArray[np.int64], there: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _agree(one: Listing, other: Listing, place: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which pairs neither operation nor size contradicts."""
     fits = np.ones(place.shape, dtype=np.bool_)
     for mine, theirs in ((one.operation, other.operation), (one.message_bytes, other.message_bytes)):

@@ -120,7 +120,7 @@ def graph_of(trace: Trace, offset_ns: int = 0) -> Graph:
 
 
 def _view(column: NDArray[np.integer[Any]]) -> memoryview[int]:
-    return memoryview(np.ascontiguousarray(column, dtype=np.int64)).cast("B").cast("q")
+    return np.ascontiguousarray(column, dtype=np.int64).data
 
 
 def _latency(delay_ns: NDArray[np.int64]) -> int:
