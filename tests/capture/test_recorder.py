@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from longpole.analysis.study import LayerTime, Study
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ENOUGH = 45  # turns: more than the window of `measured` has
 
 

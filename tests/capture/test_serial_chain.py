@@ -11,9 +11,11 @@ from torch import nn
 import longpole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from longpole.analysis.serial_chain import SerialChain
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TURNS = 45  # more than the window has
 HIDDEN = 8

@@ -15,17 +15,11 @@ from longpole.convergence.noise_run import report_of
 from longpole.convergence.noise_watch import NoiseOptions, NoiseWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from longpole.analysis.noise_results import NoiseReport
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def watched(train: Callable[[], Any], every: int = 2) -> tuple[Any, NoiseWatch]:

@@ -14,9 +14,11 @@ import longpole
 from longpole.capture.growth_lines import adding_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from longpole.analysis.study import Growth
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TURNS = 80  # more than the window of `growth_of` has: it ends inside of the loop, as in a long training
 

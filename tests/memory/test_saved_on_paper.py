@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,8 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from memory.nets import one_step, watch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FLOAT = 4
 LONG = 8

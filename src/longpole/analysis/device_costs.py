@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longpole.analysis.device_outputs import call_around, made_by, output_of
+from longpole.analysis.limits import first_tensor_type
 from longpole.analysis.tree import inherit
 from longpole.cost import cost_of
 from longpole.cost.op_classes import classify_op

@@ -16,6 +16,8 @@ from longpole.machine import limits
 from longpole.trace import OpClass, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from longpole.analysis.attribution import Attribution

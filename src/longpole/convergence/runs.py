@@ -16,6 +16,7 @@ import msgspec
 from longpole.convergence.observed import Observed, Options, StopAt
 from longpole.errors import LongpoleError
 from longpole.whatif.changes import Changes, tell
+from longpole.whatif.rerun import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

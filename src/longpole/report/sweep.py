@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-
 from longpole.report.figures import DASH, clean, number, percent
 from longpole.report.lines import Column, Line, plain, table, wrapped, write_lines
 from longpole.sweep.sentences import threads
