@@ -295,7 +295,7 @@ def merged(ranks: Sequence[Whole]) -> Whole:
     parts = [
         replace(
             part,
-            by_step=np.sum([ms for ms, _, _ in found], axis=0),
+            by_step=sum((ms for ms, _, _ in found[1:]), start=found[0][0]),
             calls=sum(calls for _, calls, _ in found),
             costs=sum_of_costs([costs for _, _, costs in found], count),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from longpole.cli.opening import open_paths
+from longpole.cli.opening import RANKS_AT_ONCE, files_of, open_paths
 from longpole.cli.output import show, write_text
 from longpole.cli.run_folder import check_writable
 from longpole.errors import LongpoleError
@@ -49,11 +49,11 @@ def command(paths: tuple[Path, ...], **options: Any) -> None:
 
 
 def _prepare(paths: tuple[Path, ...]) -> None:
-    """For a large file: what has to be done before numpy is imported and columns are made."""
+    """For large files: what has to be done before numpy is imported and columns are made."""
     from longpole.importers.kept_memory import keep_freed_memory
     from longpole.importers.workers import start_ahead
 
-    start_ahead(paths)
+    start_ahead(files_of(paths), RANKS_AT_ONCE)
     keep_freed_memory()
 
 

@@ -21,6 +21,7 @@ STUDY_FILES = ("study.json", "report.json")
 OWN_TRACE = "trace.longpole"
 MOST_FILES = 4096
 HEAD_BYTES = 400
+RANKS_AT_ONCE = "longpole.cli.ranks_at_once"  # what processes run that study a rank each
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Opened:
 
 def open_paths(paths: Sequence[Path], step: int | None = None) -> Opened:
     """The study of everything named; `step` narrows it to one step. Raises LongpoleError with what to do."""
-    files = [file for path in paths for file in _files(path)]
+    files = files_of(paths)
     studies = [file for file in files if is_study(file)]
     traces = [file for file in files if file not in studies]
     if len(studies) > 1 or (studies and traces and not _one_run(studies[0], traces)):
@@ -83,6 +84,11 @@ def _study(traces: list[Trace], step: int | None, ranks: list[OneRank] | None = 
     from longpole.analysis.device import device_study, study_of_ranks
 
     return study_of_ranks(ranks) if ranks else device_study(traces, step)
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files that all of these stand for. Raises LongpoleError where one stands for none."""
+    return [file for path in paths for file in _files(path)]
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
+from longpole.cli.opening import RANKS_AT_ONCE
 from longpole.errors import LongpoleError
 from longpole.importers.kept_memory import keep_freed_memory
 from longpole.importers.parallel import ask_about_all
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
     from longpole.analysis.device_rank import OneRank
 
-MODULE = "longpole.cli.ranks_at_once"
 PLACE_BYTES = 8
+LEAST_COLUMN_BYTES = 4096  # what is smaller is pickled, larger columns are looked at where they lie
+ALIGNMENT = 64
+
+
+class Rest(msgspec.Struct, array_like=True):
+    """What stands in a block after the trace: all that was found of a rank, and where its columns lie."""
+
+    columns: list[tuple[int, int]]
+    pickled: bytes
 
 
 def studied_at_once(files: Sequence[Path], step: int | None) -> list[OneRank] | None:
@@ -33,7 +42,7 @@ def studied_at_once(files: Sequence[Path], step: int | None) -> list[OneRank] | 
     workers = min(len(files), cores())
     if workers < 2 or not can_start() or any(is_own(file) for file in files):
         return None
-    ranks = ask_about_all([Task(str(file), step=step) for file in files], workers, MODULE, _taken)
+    ranks = ask_about_all([Task(str(file), step=step) for file in files], workers, RANKS_AT_ONCE, _taken)
     return sorted(ranks, key=lambda one: (one.trace.info.rank is None, one.trace.info.rank or 0))
 
 
@@ -43,14 +52,35 @@ def _taken(block: mmap) -> OneRank:
 
     view = memoryview(block)
     place = int.from_bytes(view[-PLACE_BYTES:], "little")
-    return OneRank(read_trace(block), *pickle.loads(view[place:-PLACE_BYTES]))
+    rest = msgspec.msgpack.decode(view[place:-PLACE_BYTES], type=Rest)
+    columns = [view[low:high] for low, high in rest.columns]
+    return OneRank(read_trace(block), *pickle.loads(rest.pickled, buffers=columns))
 
 
 def _put(one: OneRank, block: BinaryIO) -> None:
     write_trace(one.trace, block)
+    columns: list[memoryview] = []
+
+    def is_small(column: pickle.PickleBuffer) -> bool:
+        raw = column.raw()
+        if raw.nbytes < LEAST_COLUMN_BYTES:
+            return True
+        columns.append(raw)
+        return False
+
+    found = (one.turns, one.marks, one.whole, one.rank, one.communication, one.alone)
+    pickled = pickle.dumps(found, protocol=5, buffer_callback=is_small)
+    places = [_written(column, block) for column in columns]
     place = block.seek(0, io.SEEK_END)
-    pickle.dump((one.turns, one.marks, one.whole, one.rank, one.communication, one.alone), block, protocol=5)
-    block.write(place.to_bytes(PLACE_BYTES, "little"))
+    block.write(msgspec.msgpack.encode(Rest(places, pickled)) + place.to_bytes(PLACE_BYTES, "little"))
+
+
+def _written(column: memoryview, block: BinaryIO) -> tuple[int, int]:
+    """Where the column begins and ends in the block, at whose end it was put."""
+    end = block.seek(0, io.SEEK_END)
+    start = block.seek(end + -end % ALIGNMENT)
+    block.write(column)
+    return start, start + column.nbytes
 
 
 def _answer(task: Task) -> Reply:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 WORKER = "longpole.importers.worker"
 LARGE_BYTES = 64 << 20  # of a file: from here on a second process is worth its start, 0.2 s
 MOST_WORKERS = 8  # for one file: more gain little, since putting the parts together is for one
-_ahead: list[subprocess.Popen[bytes]] = []
+ONE_FILE_EACH = (".json", ".json.gz", ".pftrace", ".pftrace.gz", ".perfetto-trace")
+_ahead: dict[str, list[subprocess.Popen[bytes]]] = {}  # by the module that they run
 
 
 class Task(msgspec.Struct):
@@ -51,13 +52,18 @@ def can_start() -> bool:
     return os.name == "posix" and bool(sys.executable)
 
 
-def start_ahead(paths: Sequence[Path]) -> None:
-    """Starts the processes that reading one large JSON file needs: to be called before numpy is imported.
+def start_ahead(files: Sequence[Path], module: str) -> None:
+    """Starts the processes that these files need: to be called before numpy is imported.
 
-    Their start and ours take 0.3 s each, and so go on at once. Those that nobody takes end with us.
+    One large JSON file is read by this process and others; of several files each is read by a process that runs
+    `module`. Their start and ours take 0.3 s each, and so go on at once. Those that nobody takes end with us.
     """
-    if len(paths) == 1 and can_start() and _is_large_json(paths[0]):
-        _ahead.extend(_started(WORKER) for _ in range(min(cores(), MOST_WORKERS) - 1))
+    if not can_start() or cores() < 2:
+        return
+    if len(files) > 1 and all(file.name.endswith(ONE_FILE_EACH) for file in files):
+        _ahead[module] = [_started(module) for _ in range(min(cores(), len(files)))]
+    elif len(files) == 1 and _is_large_json(files[0]):
+        _ahead[WORKER] = [_started(WORKER) for _ in range(min(cores(), MOST_WORKERS) - 1)]
 
 
 def _is_large_json(path: Path) -> bool:
@@ -77,9 +83,10 @@ def _started(module: str) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def worker(module: str | None = None) -> Generator[subprocess.Popen[bytes]]:
+def worker(module: str = WORKER) -> Generator[subprocess.Popen[bytes]]:
     """A process that answers tasks by running `module`; ended on leaving, and killed where that is by an error."""
-    with _ahead.pop() if _ahead and module is None else _started(module or WORKER) as process:
+    ahead = _ahead.get(module)
+    with ahead.pop() if ahead else _started(module) as process:
         try:
             yield process
         except BaseException:
