@@ -14,7 +14,8 @@ import pytest
 
 from longpole.errors import LongpoleError
 from longpole.importers import open_trace
-from longpole.report.perfetto import joined, write_perfetto
+from longpole.report.perfetto import write_perfetto
+from longpole.report.perfetto_arguments import joined
 from longpole.trace import Kind, Trace
 from report.sample_trace import HOSTILE_NAME, made_trace
 from shared_paths import traces_folder
