@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from longpole.analysis.clock_alignment import align
 from longpole.analysis.critical_edges import graph_of
-from longpole.analysis.critical_path import Columns, answer_of, critical_path, critical_path_of_ranks
+from longpole.analysis.critical_parts import Columns
+from longpole.analysis.critical_path import critical_path, critical_path_of_ranks
 from longpole.analysis.critical_walk import Sort, walk
+from longpole.analysis.critical_words import answer_of
 from longpole.analysis.rhythm import device_windows, find_steps
 from longpole.analysis.timeline import device_window
 from longpole.importers import open_trace, open_traces

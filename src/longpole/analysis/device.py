@@ -9,7 +9,8 @@ import numpy as np
 from longpole.analysis.beside import beside
 from longpole.analysis.clock_alignment import align
 from longpole.analysis.communication import communication_times
-from longpole.analysis.critical_path import Columns, critical_path, critical_path_of_ranks
+from longpole.analysis.critical_parts import Columns
+from longpole.analysis.critical_path import critical_path, critical_path_of_ranks
 from longpole.analysis.device_answers import answers, findings
 from longpole.analysis.device_costs import peaks_used
 from longpole.analysis.device_parts import merged
