@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner  # noqa: E402
 
-from longpole.bench.mine import StudyOp, run_mine  # noqa: E402
+from longpole.bench.mine import How, StudyOp, run_mine, together  # noqa: E402
 from longpole.bench.mine_calls import CALLS, hints_of, prepare, shapes_of  # noqa: E402
 from longpole.bench.results import Row  # noqa: E402
 from longpole.bench.tables import mine_lines  # noqa: E402
@@ -22,7 +23,7 @@ from longpole.errors import LongpoleError  # noqa: E402
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUICK = Protocol(budget_s=0.001)
+QUICK = How(Protocol(budget_s=0.001))
 HEADS = "[[2,2,5,8],[2,2,5,8],[2,2,5,8],[2,2,5,8]]"
 # What a study records of each, where it is not [[4, 6], [4, 6], [4, 6]].
 SHAPES = {
@@ -47,6 +48,10 @@ SHAPES = {
 }
 
 
+def rows_of(ops: list[StudyOp], how: How = QUICK) -> list[Row]:
+    return [row for rows in run_mine(ops, together(ops), how) for row in rows]
+
+
 def shapes(name: str) -> str:
     return SHAPES.get(name, "[[4,6],[4,6],[4,6],[]]")
 
@@ -54,7 +59,7 @@ def shapes(name: str) -> str:
 @pytest.mark.parametrize("name", CALLS)
 def test_every_operation_runs_alone_to_a_checked_result(name: str) -> None:
     rest = [StudyOp(other, shapes(other), 0.5, 1.0) for other in SHAPES]
-    rows = list(run_mine([StudyOp(name, shapes(name), 3.0, 2.0), *rest], QUICK, None))
+    rows = rows_of([StudyOp(name, shapes(name), 3.0, 2.0), *rest])
     row = next(row for row in rows if row.op == name)
     assert row.skipped is None, row.skipped
     assert row.correct is (None if CALLS[name].random else True), row.error
@@ -86,7 +91,7 @@ def test_indices_stay_inside_what_they_index() -> None:
 def test_what_is_no_shape_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="is no shape"):
         shapes_of(text)
-    row = next(iter(run_mine([StudyOp("aten::mm", text, 1.0, 1.0)], QUICK, None)))
+    row = rows_of([StudyOp("aten::mm", text, 1.0, 1.0)])[0]
     assert "is no shape" in (row.skipped or "")
 
 
@@ -101,13 +106,13 @@ def test_what_is_no_shape_is_said(text: str) -> None:
     ],
 )  # fmt: skip
 def test_an_operation_that_cannot_run_is_skipped_with_the_reason(name: str, text: str | None) -> None:
-    row = next(iter(run_mine([StudyOp(name, text, 1.0, 1.0)], QUICK, None)))
+    row = rows_of([StudyOp(name, text, 1.0, 1.0)])[0]
     assert row.skipped
     assert row.median_ms is None
 
 
 def test_no_operation_is_begun_after_the_budget() -> None:
-    assert list(run_mine([StudyOp("aten::relu", "[[3]]", 1.0, 1.0)], QUICK, None, 0.0)) == []
+    assert rows_of([StudyOp("aten::relu", "[[3]]", 1.0, 1.0)], replace(QUICK, budget_s=0.0)) == []
 
 
 def test_the_step_is_the_sum_of_calls_alone_and_in_place() -> None:
@@ -121,7 +126,7 @@ def test_the_step_is_the_sum_of_calls_alone_and_in_place() -> None:
         row("d", skipped="d needs more", in_place_ms=0.0, calls=1.0),
     ]
     text = list(mine_lines(rows))
-    assert text[1].split()[:5] == ["a", "4", "3", "2", "1.9"]
+    assert text[1].split()[:6] == ["a", "hot", "4", "3", "2", "1.9"]
     assert "1.50" in text[1]
     assert "1~" in text[2]
     assert text[3] == "  not run alone: c, d: needs more"
@@ -143,8 +148,8 @@ def test_operations_of_a_study_are_listed_and_chosen(tmp_path: Path, monkeypatch
     chosen = CliRunner().invoke(command, ["--suite", study(tmp_path), "--op", "exp", "--each", "0.001", "--json"])
     assert [row["op"] for row in json.loads(chosen.stdout)["rows"]] == ["aten::exp"]
     none = CliRunner().invoke(command, ["--suite", study(tmp_path), "--budget", "0", "--json"])
-    assert json.loads(none.stdout)["rows"] == []
-    assert "2 operations to go" in none.stderr
+    assert [row["op"] for row in json.loads(none.stdout)["rows"]] == ["aten::exp"]  # kept from the run before
+    assert "1 operation to go" in none.stderr
 
 
 @pytest.mark.parametrize("wrong", [["--op", "tan"], ["--dtype", "bf16"], ["--device", "cuda"]])

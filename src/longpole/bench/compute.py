@@ -133,9 +133,12 @@ def _matmul_trial(
 def _int8(device: Device, budget_s: float) -> Rate:
     trials: list[tuple[str, float, Callable[[], object]]] = []
     for m, k, n in ((256, 256, 256), (512, 512, 512), (1024, 1024, 1024)):
-        a = torch.randint(-128, 127, (m, k), dtype=torch.int8, device=device.name)
-        b = torch.randint(-128, 127, (k, n), dtype=torch.int8, device=device.name)
-        trials.append((f"{m} x {k} x {n}", 2.0 * m * k * n, lambda a=a, b=b: torch.ops.aten._int_mm(a, b)))
+        a = torch.randint(-128, 128, (m, k), dtype=torch.int8, device=device.name)
+        b = torch.randint(-128, 128, (k, n), dtype=torch.int8, device=device.name)
+        # Where the processor has no such arithmetic, what is contiguous decides: b as it is, or as a layer's weight.
+        for right, layout in ((b, ""), (b.t().contiguous().t(), ", weight transposed")):
+            work = lambda a=a, b=right: torch.ops.aten._int_mm(a, b)  # noqa: E731
+            trials.append((f"{m} x {k} x {n}{layout}", 2.0 * m * k * n, work))
     return _best("int8 matmul", trials, device, budget_s)
 
 

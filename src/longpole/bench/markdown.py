@@ -28,17 +28,24 @@ def _place(row: Row) -> tuple[str, int, str, str, str, str]:
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
     sizes = len({(row.index, row.label) for row in rows})
-    yield f"{sizes} sizes, {len(rows)} results: {_counts(rows)}."
+    yield f"{_many(sizes, 'size')}, {_many(len(rows), 'result')}: {_counts(rows)}."
     done = [row for row in rows if row.skipped is None]
     directions = list(dict.fromkeys(_split(row)[1] for row in done))
     if done:
-        yield from ("", f"| size | {' | '.join(directions)} | largest error, of what is allowed |")
+        yield from (
+            "",
+            f"| size | {' | '.join(each or 'alone' for each in directions)} | largest error, of what is allowed |",
+        )
         yield f"|---|{'---|' * len(directions)}---|"
     for _, group in groupby(done, key=_place):
         yield _line(list(group), directions)
     reasons = Counter(row.skipped for row in rows if row.skipped is not None)
     for reason, count in reasons.items():
         yield from ("", f"Skipped, {count}: {_plain(reason)}.")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _counts(rows: Sequence[Row]) -> str:
@@ -57,6 +64,7 @@ def _line(rows: Sequence[Row], directions: Sequence[str]) -> str:
         _split(first)[0],
         "" if first.dtype == "fp32" else first.dtype,
         "" if first.cache == "hot" else first.cache,
+        "" if first.in_place_ms is None else f"in place {number(first.in_place_ms)}",
     ]
     name = ", ".join(_plain(part) for part in (first.label, *extra) if part)
     cells = {_split(row)[1]: _cell(row) for row in rows}

@@ -30,6 +30,7 @@ _CLASSES = {
 }  # fmt: skip
 
 
+_INT8 = frozenset({"gemm", "linear"})
 _NO_BOUND = frozenset({"sparse_gemm", "all_reduce", "collective"})  # work that is not done, or not done here
 
 
@@ -92,6 +93,8 @@ def _not_possible(size: Size, options: Options) -> str | None:
         return f"type {options.dtype} is not among {', '.join(DTYPES)}"
     if options.dtype == "tf32" and options.device == "cpu":
         return "this hardware has no tf32"
+    if options.dtype == "int8" and size.op not in _INT8:
+        return f"int8 is run for {' and '.join(sorted(_INT8))} only: torch multiplies matrices of it"
     return too_large(size, DTYPES[options.dtype].itemsize)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from longpole.bench.results import Results, Row
 
 _BAR = 24
-_NARROWEST, _BESIDE_NAME = 51, 87  # signs of a name at least; signs of the other columns of its line
+_NARROWEST, _BESIDE_NAME = 51, 96  # signs of a name at least; signs of the other columns of its line
 
 
 def lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
@@ -23,8 +23,7 @@ def lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
     Names are cut where the terminal is narrow, never to under 51 signs, and whole where there is no terminal.
     """
     folded = list(_folded(rows))
-    longest = max((len(_name(row, alike)) for row, alike in folded), default=0)
-    wide = max(_NARROWEST, min(longest, longest if width is None else width - _BESIDE_NAME)) + 1
+    wide = _wide([_name(row, alike) for row, alike in folded], width)
     head = f"  {'operation':<{wide}}{'direction':<22}{'median ms':>11}  {'95 % interval':<22}{'GFLOP/s':>9}{'GB/s':>8}"
     yield f"{head}  of bound"
     for row, alike in folded:
@@ -35,6 +34,12 @@ def lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
             yield f"  {name}{row.direction:<22}{verdict(row)}"
         else:
             yield _timed(row, name)
+
+
+def _wide(names: Sequence[str], width: int | None) -> int:
+    """Of the column of names, with the space behind it."""
+    longest = max(map(len, names), default=0)
+    return max(_NARROWEST, min(longest, longest if width is None else width - _BESIDE_NAME)) + 1
 
 
 def _name(row: Row, alike: int) -> str:
@@ -78,27 +83,29 @@ def _timed(row: Row, name: str) -> str:
     )
 
 
-def mine_lines(rows: Sequence[Row]) -> Iterator[str]:
+def mine_lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
     """One's own operations: alone beside in place, a call each, and what both come to in a step."""
+    names = [f"{row.op} {row.label}" for row in rows]
+    wide = _wide(names, width)
     yield (
-        f"  {'operation':<58}{'calls a step':>13}{'in place ms':>13}{'alone ms':>11}  "
+        f"  {'operation':<{wide}}{'cache':<6}{'calls a step':>13}{'in place ms':>13}{'alone ms':>11}  "
         f"{'95 % interval':<20}{'in place / alone':>16}  alone, of bound"
     )
     skipped: dict[str, list[str]] = {}
-    for row in rows:
-        name = cut(f"{row.op} {row.label}", 57 if row.cache == "hot" else 52) + ("" if row.cache == "hot" else " cold")
+    for row, whole in zip(rows, names, strict=True):
+        name = f"{cut(whole, wide - 1):<{wide}}{row.cache:<6}"
         if row.skipped is not None:
             skipped.setdefault(row.skipped.removeprefix(f"{row.op} "), []).append(row.op)
             continue
         if row.median_ms is None:
-            yield f"  {name:<58}{verdict(row)}"
+            yield f"  {name}{verdict(row)}"
             continue
         mark = "!" if row.correct is False else "" if row.settled else "~"
         ratio = f"{row.in_place_ms / row.median_ms:.2f}" if row.in_place_ms else ""
         share = f"{row.bound_ms / row.median_ms:.0%}" if row.bound_ms else ""
         calls = "" if row.calls is None else f"{row.calls:g}"
         yield (
-            f"  {name:<58}{calls:>13}{number(row.in_place_ms):>13}{number(row.median_ms):>10}"
+            f"  {name}{calls:>13}{number(row.in_place_ms):>13}{number(row.median_ms):>10}"
             f"{mark:<1}  {f'{number(row.low_ms)} to {number(row.high_ms)}':<20}{ratio:>16}  {share}"
         )
     for reason, names in skipped.items():

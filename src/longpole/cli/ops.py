@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from longpole.bench.mine import StudyOp
+    from longpole.bench.published import Published
+    from longpole.bench.results import Row
     from longpole.bench.suites import Size
 
 _SUITES_HELP = "deepbench-train, deepbench-inference-server, deepbench-inference-device, modern, mine=STUDY.json."
@@ -129,8 +131,8 @@ def command(ctx: click.Context, **options: Any) -> None:
     if rank() > 0:
         options.update(quiet=True, json_path=None, csv_path=None, html_path=None, markdown_path=None)
     check_places(options)
-    mine = suite is not None and suite.startswith("mine=")
-    found = _of_mine(suite, options) if mine else _of_sizes(suite, ctx.args, options)
+    mine = (suite or "").partition("mine=")[2]
+    found = _of_mine(Path(mine), options) if mine else _of_sizes(suite, ctx.args, options)
     if found is not None:
         _tell(found, options)
 
@@ -142,21 +144,21 @@ def _of_sizes(suite: str | None, flags: Sequence[str], options: dict[str, Any]) 
         list_sizes(suite or options["operation"], sizes, options["json_path"])
         return None
     wanted = _wanted(options)
-    _check_fair(wanted, options["against_files"])
+    options["earlier"] = _earlier(wanted, options["against_files"])
     return run_session(suite or "one", sizes, wanted, _sayer(wanted), _bar(wanted))
 
 
-def _of_mine(suite: str, options: dict[str, Any]) -> Outcome | None:
+def _of_mine(path: Path, options: dict[str, Any]) -> Outcome | None:
     """The operations of one's own network; None where they were only listed."""
-    ops, names = _mine(Path(suite[5:]), options["ops"])
+    ops, names = _mine(path, options["ops"])
     from longpole.bench.mine import together
     from longpole.bench.mine_session import run_mine_session
 
     if options["list_only"]:
-        list_mine(suite, [op for op in together(ops) if not names or op.op in names], options["json_path"])
+        list_mine(f"mine={path}", [op for op in together(ops) if not names or op.op in names], options["json_path"])
         return None
     wanted = _wanted(options)
-    _check_fair(wanted, options["against_files"])
+    options["earlier"] = _earlier(wanted, options["against_files"])
     return run_mine_session(ops, names, wanted, _sayer(wanted), _bar(wanted))
 
 
@@ -165,7 +167,8 @@ def _tell(found: Outcome, options: dict[str, Any]) -> None:
     publish(found.results, options)
     goes_on = "the same command goes on from here" if found.kept else "nothing of it is kept"
     goes_on = f"{goes_on}, without --again" if found.kept and options["again"] else goes_on
-    to_go = f"{found.left} {'operation' if options['suite'] else 'size'}{'' if found.left == 1 else 's'} to go"
+    what = "operation" if (options["suite"] or "").startswith("mine=") else "size"
+    to_go = f"{found.left} {what}{'' if found.left == 1 else 's'} to go"
     if any(row.correct is False for row in found.results.rows):
         raise LongpoleError("some results differ from what they should be by more than rounding explains: see the !")
     if found.interrupted:
@@ -206,18 +209,20 @@ def _against(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     return [device_called(name) for name in devices], files
 
 
-def _check_fair(wanted: Wanted, files: Sequence[Path]) -> None:
-    """LongpoleError where results of a file cannot be compared with what is about to be measured."""
+def _earlier(wanted: Wanted, files: Sequence[Path]) -> dict[str, Callable[[Row], list[Published]]]:
+    """What files of results hold for a row, as they are now: they may be the one that is written to.
+
+    LongpoleError where one cannot be compared with what is about to be measured.
+    """
     if not files:
-        return
+        return {}
     prepare(wanted)
     from longpole.bench.conditions import conditions
     from longpole.bench.earlier import earlier
     from longpole.bench.results import Results
 
     now = Results(conditions(wanted.device))
-    for path in files:
-        earlier(path, now)
+    return {str(path): earlier(path, now) for path in files}
 
 
 def _sizes(suite: str | None, operation: str | None, flags: Sequence[str], ops: Sequence[str]) -> list[Size]:

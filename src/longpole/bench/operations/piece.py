@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = {
     "fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16, "tf32": torch.float32,
+    "int8": torch.int8,
 }  # fmt: skip
 CHECKED_ROWS = 48  # of a large result: a sample is compared, since all of it in float64 would take longer than the work
 
@@ -47,7 +48,12 @@ class Where:
         return 2.0**-10 if self.dtype_name == "tf32" else torch.finfo(self.dtype).eps
 
     def random(self, *shape: int, scale: float = 1.0) -> torch.Tensor:
-        """Fresh normal numbers of the real type, the same for the same seed and order of calls."""
+        """Fresh normal numbers of the real type, the same for the same seed and order of calls.
+
+        Of int8 all 256 numbers alike: the largest products there are, and sums of both signs.
+        """
+        if self.dtype == torch.int8:
+            return torch.randint(-128, 128, shape, dtype=torch.int8, generator=self.generator).to(self.device)
         if self.device == "cpu":
             return torch.randn(shape, generator=self.generator).mul_(scale).to(self.dtype)
         return torch.randn(shape, device=self.device).mul_(scale).to(self.dtype)

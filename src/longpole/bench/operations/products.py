@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longpole.bench.operations.piece import Piece, Where, relative_error, sample, tolerance
+from longpole.bench.operations.piece import Piece, UnsupportedSizeError, Where, relative_error, sample, tolerance
 from longpole.bench.suites import Size, group_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_SUMMED = "int8 times int8, summed in 32 bits; rates count integer operations"
 
 
 def gemm(size: Size, where: Where) -> list[Piece]:
@@ -27,6 +29,8 @@ def gemm(size: Size, where: Where) -> list[Piece]:
     right = _operand(where, batch, k, m, transposed=size.row["a_t"] == "1")
     if batch == 1:
         left, right = left[0], right[0]
+    if where.dtype == torch.int8:
+        return [_int8_product("forward", left, right)]
     out = torch.empty(*left.shape[:-1], m, dtype=where.dtype, device=where.device)
     moved = batch * (n * k + k * m + n * m) * where.bytes_each
     work = lambda: torch.matmul(left, right, out=out)  # noqa: E731
@@ -50,10 +54,31 @@ def _product_error(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
     return relative_error(out[rows][:, columns], exact)
 
 
+def _int8_product(direction: str, left: torch.Tensor, right: torch.Tensor) -> Piece:
+    """int8 times int8, summed in 32 bits: nothing is rounded, so the result must be equal to the last bit."""
+    if left.dim() != 2:
+        raise UnsupportedSizeError("torch has no batched product of int8")
+    (n, k), m = left.shape, right.shape[1]
+    out = torch.empty(n, m, dtype=torch.int32, device=left.device)
+    work = lambda: torch.ops.aten._int_mm.out(left, right, out=out)  # noqa: E731
+    error = lambda: _integer_error(work(), left, right)  # noqa: E731
+    return Piece(direction, work, error, 0.0, 2.0 * m * n * k, float(n * k + k * m + 4 * n * m), _SUMMED)
+
+
+def _integer_error(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> float:
+    """Over sampled rows and columns, against 64-bit integers."""
+    rows, columns = list(sample(out.shape[0])), list(sample(out.shape[1]))
+    exact = left[rows].cpu().long() @ right[:, columns].cpu().long()
+    return relative_error(out[rows][:, columns].cpu().double(), exact.double())
+
+
 def linear(size: Size, where: Where) -> list[Piece]:
     """A layer x[tokens, inputs] -> y[tokens, outputs] and both its gradients, as autograd issues them."""
     tokens, inputs, outputs = (size.number(name) for name in ("tokens", "inputs", "outputs"))
-    x, w, dy = where.random(tokens, inputs), where.random(outputs, inputs), where.random(tokens, outputs)
+    x, w = where.random(tokens, inputs), where.random(outputs, inputs)
+    if where.dtype == torch.int8:
+        return [_int8_product("forward", x, w.t())]  # gradients are not of this type
+    dy = where.random(tokens, outputs)
     triples = (("forward", x, w.t(), inputs), ("input_grad", dy, w, outputs), ("weight_grad", dy.t(), x, tokens))
     flops = 2.0 * tokens * inputs * outputs
     moved = float((tokens * inputs + inputs * outputs + tokens * outputs) * where.bytes_each)
