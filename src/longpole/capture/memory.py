@@ -6,25 +6,24 @@ for backward. Times are taken on the clock of the marks, and what looking took i
 
 from __future__ import annotations
 
-import gc
 from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from longpole.capture import internals
+from longpole.capture.census import Census
 from longpole.capture.gradients import ACCUMULATE
 from longpole.capture.marks import MARK_WIDTH
+from longpole.capture.module_calls import boundary, layers_of_nodes
 from longpole.capture.modules import CALL_WIDTH
 from longpole.capture.resident import Reader, parts_of_process
 from longpole.capture.saved import SavedLog
 from longpole.capture.storages import StorageLives, tensors_in
+from longpole.capture.watch_clock import WatchClock
 from longpole.trace.clock import monotonic_ns
 from longpole.trace.memory import (
-    ALIVE,
     MOST_ROWS,
-    Boundary,
     Calls,
     Owner,
     Readings,
@@ -37,9 +36,10 @@ from longpole.trace.memory import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    import torch
+
     from longpole.capture.modules import ModuleMarks
 
-NO_NUMBER = 2**63  # sequence numbers of autograd nodes are below
 CUT = "More storages or saved tensors than are kept were seen: the memory of this step is not whole."
 COMPILED = (
     "torch.compile: each compiled region is one block. What it keeps for backward is counted; what it makes and frees "
@@ -69,7 +69,7 @@ class MemoryWatch:
         self.lives = StorageLives(monotonic_ns, self._reader.device)
         self.saved = SavedLog(self.lives, monotonic_ns, self._module_of_now)
         self._weights = list(weights)
-        self._found = _Census()
+        self._found = Census()
         self._edge()
         self.first_row = len(self.lives.bytes)
         self.spent_ns = monotonic_ns() - self._start_ns
@@ -145,7 +145,7 @@ class MemoryWatch:
         rows = len(self.lives.bytes)
         self.saved.is_open = False
         self._edge_of_end(rows)
-        clock = _Clock(self._pauses, self._start_ns, end_ns)
+        clock = WatchClock(self._pauses, self._start_ns, end_ns)
         calls = np.array(self._modules.calls, dtype=np.int64).reshape(-1, CALL_WIDTH)
         layers = [row_of(module) for module in calls[:, 0].tolist()]
         return StepMemory(
@@ -156,7 +156,7 @@ class MemoryWatch:
             length_ns=clock.times([end_ns])[0],
             storages=self._storages(rows, clock, calls, layers, row_of),
             saved=self._saved(clock, row_of),
-            boundary=_boundary(calls, layers, self._reads, self.lives.born_ns),
+            boundary=boundary(calls, layers, self._reads, self.lives.born_ns),
             readings=self._readings(clock),
             marks=_marks(marks, clock),
             resident=parts_of_process(),
@@ -180,10 +180,10 @@ class MemoryWatch:
         self._weights.clear()
 
     def _storages(
-        self, rows: int, clock: _Clock, calls: np.ndarray[Any, Any], layers: list[int], row_of: Callable[[int], int]
+        self, rows: int, clock: WatchClock, calls: np.ndarray[Any, Any], layers: list[int], row_of: Callable[[int], int]
     ) -> Storages:
         lives = self.lives
-        by_node = _layers_of_nodes(calls, layers, lives.node[:rows])
+        by_node = layers_of_nodes(calls, layers, lives.node[:rows])
         own = [row_of(module) if module else -1 for module in lives.module[:rows]]
         old = [row < self.first_row for row in range(rows)]
         born = clock.times(lives.born_ns[:rows])
@@ -197,15 +197,15 @@ class MemoryWatch:
         )
 
     def _calls(
-        self, clock: _Clock, calls: np.ndarray[Any, Any], layers: list[int], row_of: Callable[[int], int]
+        self, clock: WatchClock, calls: np.ndarray[Any, Any], layers: list[int], row_of: Callable[[int], int]
     ) -> Calls:
         nodes = self._calls_node
-        by_node = _layers_of_nodes(calls, layers, nodes)
+        by_node = layers_of_nodes(calls, layers, nodes)
         own = [row_of(module) if module else -1 for module in self._calls_module]
         layer = [by if node >= 0 else forward for by, node, forward in zip(by_node, nodes, own, strict=True)]
         return Calls(self._calls_op, clock.times(self._calls_ns), layer)
 
-    def _saved(self, clock: _Clock, row_of: Callable[[int], int]) -> Saved:
+    def _saved(self, clock: WatchClock, row_of: Callable[[int], int]) -> Saved:
         log, lives = self.saved, self.lives
         sizes = [
             lives.bytes[storage] if storage >= self.first_row else size
@@ -234,7 +234,7 @@ class MemoryWatch:
             return int(SavedKind.WEIGHT)
         return int(SavedKind.WEIGHT_COPY) if storage in self._copies else kind
 
-    def _readings(self, clock: _Clock) -> Readings:
+    def _readings(self, clock: WatchClock) -> Readings:
         reader = self._reader
         return Readings(clock.times(reader.times_ns), list(reader.resident_bytes), list(reader.device_bytes))
 
@@ -257,113 +257,7 @@ class MemoryWatch:
         self.lives.forget()
 
 
-PARAMETER, TENSOR, MODULE, OPTIMIZER = 1, 2, 3, 4
-
-
-def _sort(kind: type) -> int:
-    """Asked once a class: the heap has a million objects of a few thousand classes."""
-    sorts = ((torch.nn.Parameter, PARAMETER), (torch.Tensor, TENSOR), (torch.nn.Module, MODULE))
-    return next((sort for base, sort in (*sorts, (torch.optim.Optimizer, OPTIMIZER)) if base in kind.__mro__), 0)
-
-
-class _Census:
-    """Tensors that Python knows of. Filled by `look`, and emptied again: it must keep nothing alive."""
-
-    def __init__(self) -> None:
-        self.parameters: list[torch.Tensor] = []
-        self.gradients: list[torch.Tensor] = []
-        self.state: list[torch.Tensor] = []
-        self.others: list[torch.Tensor] = []
-
-    def look(self, weights: Iterable[torch.Tensor]) -> None:
-        self.parameters = list(weights)
-        sorts: dict[type, int] = {}
-        for found in gc.get_objects():
-            sort = sorts.get(type(found))
-            if sort is None:
-                sort = sorts[type(found)] = _sort(type(found))
-            if sort:
-                self._sorted(found, sort)
-        self.gradients = [p.grad for p in self.parameters if p.is_leaf and p.grad is not None]
-
-    def _sorted(self, found: Any, sort: int) -> None:
-        if sort == PARAMETER:
-            self.parameters.append(found)
-        elif sort == TENSOR:
-            self.others.append(found)
-        elif sort == MODULE:
-            buffers = vars(found).get("_buffers", {})
-            self.parameters += [buffer for buffer in buffers.values() if isinstance(buffer, torch.Tensor)]
-        else:
-            self._optimizer(found)
-
-    def _optimizer(self, optimizer: Any) -> None:
-        state = vars(optimizer).get("state", {})
-        self.state += [
-            t for kept in list(state.values()) if isinstance(kept, dict) for t in tensors_in([*kept.values()])
-        ]
-        groups = vars(optimizer).get("param_groups", [])
-        self.parameters += [p for group in groups for p in group["params"] if isinstance(p, torch.Tensor)]
-
-    def clear(self) -> None:
-        self.__init__()
-
-
-class _Clock:
-    """Times on the clock of the marks as times since the start of the step, with our own stretches cut out."""
-
-    def __init__(self, pauses: array[int], start_ns: int, end_ns: int) -> None:
-        spans = np.array(pauses, dtype=np.int64).reshape(-1, 2)
-        self._starts = spans[:, 0]
-        self._ends = spans[:, 1]
-        self._before = np.concatenate([[0], np.cumsum(self._ends - self._starts)])
-        self._first, self._last = start_ns, end_ns
-        self.spent_ns = int(self._before[-1])
-
-    def times(self, column: Sequence[int]) -> list[int]:
-        """-1 (never) and ALIVE stay what they are."""
-        if not column:
-            return []
-        given = np.array(column, dtype=np.int64)
-        real = np.clip(given, self._first, self._last)
-        done = np.searchsorted(self._ends, real, side="right")
-        inside = np.minimum(done, max(len(self._starts) - 1, 0))
-        partly = np.maximum(real - self._starts[inside], 0) if len(self._starts) else np.zeros_like(real)
-        partly = np.where(done < len(self._starts), partly, 0)
-        cut = real - self._first - self._before[done] - partly
-        found: list[int] = np.where((given == -1) | (given >= ALIVE), given, cut).tolist()
-        return found
-
-
-def _layers_of_nodes(calls: np.ndarray[Any, Any], layers: list[int], nodes: Sequence[int]) -> list[int]:
-    """The layer of the innermost call in which each node was made; -1 outside of any. Calls end inner first."""
-    # AccumulateGrad, which makes storages where a gradient is sparse, has the largest number of 64 bits.
-    wanted = np.array([node if node < NO_NUMBER else -1 for node in nodes], dtype=np.int64)
-    found = np.full(len(wanted), -1, dtype=np.int64)
-    for (_, _, _, first, last), layer in zip(calls[::-1].tolist(), reversed(layers), strict=True):
-        found[(first <= wanted) & (wanted < last)] = layer
-    answer: list[int] = found.tolist()
-    return answer
-
-
-def _boundary(calls: np.ndarray[Any, Any], layers: list[int], reads: array[int], born_ns: Sequence[int]) -> Boundary:
-    """What each call read and did not make, calls round it included."""
-    order = np.argsort(calls[:, 1], kind="stable")
-    starts, ends, rows = calls[order, 1].tolist(), calls[order, 2].tolist(), [layers[i] for i in order.tolist()]
-    seen: set[tuple[int, int]] = set()
-    open_calls: list[int] = []
-    following = 0
-    for time_ns, storage in np.array(reads, dtype=np.int64).reshape(-1, 2).tolist():
-        while following < len(starts) and starts[following] <= time_ns:
-            open_calls.append(following)
-            following += 1
-        open_calls = [call for call in open_calls if ends[call] >= time_ns]
-        seen.update((rows[call], storage) for call in open_calls if born_ns[storage] < starts[call])
-    pairs = sorted(seen)
-    return Boundary([layer for layer, _ in pairs], [storage for _, storage in pairs])
-
-
-def _marks(marks: array[int], clock: _Clock) -> list[tuple[int, int, int]]:
+def _marks(marks: array[int], clock: WatchClock) -> list[tuple[int, int, int]]:
     rows = np.array(marks, dtype=np.int64).reshape(-1, MARK_WIDTH)
     starts, ends = clock.times(rows[:, 1].tolist()), clock.times(rows[:, 2].tolist())
     return list(zip(rows[:, 0].tolist(), starts, ends, strict=True))
