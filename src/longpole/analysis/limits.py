@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longpole.analysis.hosttable import cost_at, works_of
+from longpole.analysis.host_costs import cost_at
+from longpole.analysis.host_times import works_of
 from longpole.analysis.study import BoundShares
 from longpole.analysis.tree import sums
 from longpole.machine import limits
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longpole.analysis.attribution import Attribution
-    from longpole.analysis.hosttable import Times
+    from longpole.analysis.host_times import Times
     from longpole.machine import Ceilings
     from longpole.trace import Trace
 

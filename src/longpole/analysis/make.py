@@ -9,7 +9,9 @@ import numpy as np
 from longpole.analysis.answers import answers_of, headline_of
 from longpole.analysis.attribution import attribute, loss_share
 from longpole.analysis.findings import findings_of
-from longpole.analysis.hosttable import layer_times, op_class_times, op_times, times_of
+from longpole.analysis.host_layers import layer_times
+from longpole.analysis.host_ops import op_class_times, op_times
+from longpole.analysis.host_times import times_of
 from longpole.analysis.ledger import PHASES, Ledger, make_ledger, with_inner_loss
 from longpole.analysis.limits import bound_shares, bounds_of, no_bounds, op_milliseconds
 from longpole.analysis.memory import add_memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.attribution import attribute, loss_share
-from longpole.analysis.hosttable import times_of
+from longpole.analysis.host_times import times_of
 from longpole.analysis.ledger import make_ledger, with_inner_loss
 from longpole.analysis.memory_inside import watched_step
 from longpole.analysis.segments import steps_at

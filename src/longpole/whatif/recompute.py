@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longpole.analysis.attribution import Attribution
-    from longpole.analysis.hosttable import Times
+    from longpole.analysis.host_times import Times
     from longpole.trace.trace import Trace
     from longpole.whatif.lives import Lives
 
