@@ -30,7 +30,10 @@ def __getattr__(name: str) -> Any:
 
         return LongpoleError
     if name in __all__:
-        from longpole.integrations import api
+        from longpole.capture.random_state import undrawn
+
+        with undrawn():
+            from longpole.integrations import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'longpole' has no attribute {name!r}")

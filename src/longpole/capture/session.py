@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from longpole.capture.imports import ImportWatch
+from longpole.capture.random_state import undrawn
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ class Session:
         self._watch.stop()
         if self.recorder is None or self.is_elsewhere:
             return
-        self.recorder.finish(how)
-        self._tell()
+        with undrawn():  # what the script left for the exit may draw
+            self.recorder.finish(how)
+            self._tell()
 
     @property
     def is_elsewhere(self) -> bool:
@@ -92,8 +94,9 @@ class Session:
     def _over(self) -> None:
         """The window is measured while the script goes on: the answer need not wait for its end."""
         if self.recorder is not None:
-            self.recorder.finish()
-            self._tell()
+            with undrawn():
+                self.recorder.finish()
+                self._tell()
 
     def _tell(self) -> None:
         if self.reported or self.recorder is None:
