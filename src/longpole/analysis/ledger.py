@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.occasional import with_occasional
 from longpole.analysis.segments import NOT_TRAINING, GapKey, Segment, marks_by_step, segments_of, steps_at
 from longpole.analysis.statistics import hiccups
 from longpole.trace import Level, Phase, label
@@ -54,22 +55,28 @@ class Ledger:
 def make_ledger(trace: Trace) -> Ledger:
     """The ledger of a live run. Raises ValueError where no step was measured at level 0."""
     marks = marks_by_step(trace)
-    cut = {step.index: segments_of(step, marks[step.index]) for step in trace.steps if step.level}
+    watched = [step for step in trace.steps if step.index in marks]
+    cut = {step.index: segments_of(step, marks[step.index]) for step in watched}
     timed = steps_at(trace, Level.PHASES) or steps_at(trace, Level.SITES, Level.OPS)
     if not timed:
         raise ValueError("no measured step")
     seen = _seen(trace, cut)
     _name_the_unseen(seen, cut, trace.info.facts)
-    rows = np.array([_by_phase(cut[step.index], seen) for step in timed])
+    by_step = {step.index: _by_phase(cut[step.index], seen) for step in watched}
+    rows = np.array([by_step[step.index] for step in timed])
     walls = rows.sum(axis=1)
     regular = walls - rows[:, list(NOT_TRAINING)].sum(axis=1)
     aside = hiccups(regular)
     kept = [cut[step.index] for step, out in zip(timed, aside, strict=True) if not out]
+    phase_ms = with_occasional(rows[~aside], watched, by_step)
     gap_ms = _places_in_gaps(kept, seen)
+    for phase in gap_ms.keys() & set(NOT_TRAINING):
+        share = float(phase_ms[:, phase].sum() / rows[~aside, phase].sum())
+        gap_ms[phase] = {place: ms * share for place, ms in gap_ms[phase].items()}
     return Ledger(
-        wall_ms=walls[~aside],
-        phase_ms=rows[~aside],
-        sites=_sites(rows[~aside].mean(axis=0), gap_ms, seen),
+        wall_ms=phase_ms.sum(axis=1),
+        phase_ms=phase_ms,
+        sites=_sites(phase_ms.mean(axis=0), gap_ms, seen),
         gap_ms={phase: sum(places.values()) for phase, places in gap_ms.items()},
         set_aside_ms=walls[aside].tolist(),
         kept=(~aside).tolist(),

@@ -47,13 +47,13 @@ def steps_at(trace: Trace, *levels: Level) -> list[StepWindow]:
 
 
 def marks_by_step(trace: Trace) -> dict[int, list[Mark]]:
-    """Phase marks of every measured step, in order, evaluation told from teachers."""
+    """Phase marks of every measured step, and of others that have any, in order, evaluation told from teachers."""
     rows = trace.events.rows_of(Kind.PHASE)
     starts = trace.events.start_ns[rows]
     found: dict[int, list[Mark]] = {}
     for step in trace.steps:
-        if step.level:
-            here = rows[np.searchsorted(starts, step.start_ns) : np.searchsorted(starts, step.end_ns)]
+        here = rows[np.searchsorted(starts, step.start_ns) : np.searchsorted(starts, step.end_ns)]
+        if step.level or len(here):
             found[step.index] = [_mark(trace, int(row)) for row in here]
     regular = _is_regular(list(found.values()))
     return {index: _resolved(marks, regular=regular) for index, marks in found.items()}

@@ -259,7 +259,8 @@ class Recorder:
             self._most_marks = max(self._most_marks, MARKS_OVER_USUAL * self._log.length_of_step())
         elif self._level in LAYERED:
             self._calls += self._modules.take_calls()
-        self._log.end_step(keep=self._level != Level.NONE)
+        # Of a step that is not measured the marks still say whether an evaluation was in it; not so while warming up.
+        self._log.end_step(keep=self._level != Level.NONE or self._log.on_mark is None)
         self._index += 1
 
     def _settle(self) -> None:
