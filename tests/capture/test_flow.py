@@ -30,7 +30,9 @@ def code_of(source: str, function: str = "<module>") -> CodeType:
     raise LookupError(function)
 
 
-def flow(source: str, function: str = "<module>", loss: str = "loss(", graph: str = "NONE") -> dict[str, str]:
+def flow(
+    source: str, function: str = "<module>", loss: str = "loss(", graph: str = "NONE", update: str = "NONE"
+) -> dict[str, str]:
     """Phase of each line by its text, marked calls found by the words in them."""
     source = textwrap.dedent(source)
     lines = source.splitlines()
@@ -41,7 +43,7 @@ def flow(source: str, function: str = "<module>", loss: str = "loss(", graph: st
                 marked.setdefault(phase, set()).add(number)
     at = [
         {number for number, line in enumerate(lines, 1) if words in line and "def " not in line}
-        for words in (graph, loss)
+        for words in (graph, loss, update)
     ]
     found = phases_of_lines(statements_of(code_of(source, function)), marked, *at)
     return {lines[number - 1].strip(): phase.name.lower() for number, phase in found.items()}
@@ -75,6 +77,40 @@ def test_the_next_batch_fetched_after_the_forward_is_data() -> None:
     assert found["x, y = get_batch()"] == "data"
     assert found["loss = loss / 4"] == "loss"
     assert "opt.zero_grad()" not in found
+
+
+def test_an_update_written_out_is_the_optimizers_with_what_only_it_reads() -> None:
+    found = flow(
+        """
+        for x, y in batches:
+            total = criterion(model(x), y)
+            total.backward()
+            rate = schedule(total)
+            log(total)
+            for weight in weights:
+                smooth = moment(weight)
+                weight -= rate * smooth
+        """,
+        update="weight -=",
+    )
+    assert found["weight -= rate * smooth"] == "optimizer"
+    assert found["smooth = moment(weight)"] == "optimizer"
+    assert found["rate = schedule(total)"] == "optimizer"
+    assert "log(total)" not in found
+    assert found["total = criterion(model(x), y)"] == "forward"
+
+
+def test_statements_that_share_a_line_are_all_asked() -> None:
+    found = flow("""
+        for step in range(9):
+            with timed: x, y = get_batch()
+            with timed: out = model(x)
+            with timed: loss = error(out, y)
+            with timed: loss.backward()
+    """)
+    assert found["with timed: x, y = get_batch()"] == "data"
+    assert found["with timed: out = model(x)"] == "forward"
+    assert found["with timed: loss = error(out, y)"] == "loss"
 
 
 def test_a_loss_of_its_own_is_loss() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import linecache
 import threading
 import warnings
 import weakref
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import longpole
 from longpole.capture.plan import WindowOptions
 from longpole.capture.recorder import Recorder, StopScriptError
-from longpole.trace import Kind, Level
+from longpole.trace import Kind, Level, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -369,6 +370,55 @@ def test_a_loop_without_an_optimizer_is_counted_by_its_backward(how: str) -> Non
     study = recording.study()
     assert study.run.steps.measured >= 6
     assert "backward" in {phase.phase for phase in study.phases}
+
+
+class Lion:
+    """An optimizer that torch knows nothing of."""
+
+    def __init__(self, weights: Iterator[nn.Parameter]) -> None:
+        self.weights = list(weights)
+        self.moments = [torch.zeros_like(weight) for weight in self.weights]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for weight, moment in zip(self.weights, self.moments, strict=True):
+            assert weight.grad is not None
+            moment.lerp_(weight.grad, 0.1)
+            weight.sub_(moment.sign(), alpha=1e-4)
+            weight.grad = None
+
+
+def test_lines_of_an_optimizer_that_is_none_of_torchs() -> None:
+    model = mlp()
+    optimizer = Lion(model.parameters())
+    with longpole.record(steps=8, warmup=1) as recording:
+        for _ in range(60):
+            model(torch.randn(4, 8)).square().mean().backward()
+            optimizer.step()
+            len(optimizer.moments)
+    assert recording._recorder is not None
+    loop = recording._recorder._loop
+    (line,) = loop.levels[-1].update_lines
+    assert loop.phase_at(len(loop.levels) - 1, line) == Phase.OPTIMIZER
+    assert linecache.getline(__file__, line).strip() == "optimizer.step()"
+
+
+def test_steps_that_end_inside_a_transform_of_torch_func() -> None:
+    """Its backward is the rhythm. Hooks on saved tensors are forbidden in there, and shapes lack the batch."""
+    model = mlp()
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (x[None],)).square().mean()
+
+    gradients = torch.func.vmap(torch.func.grad(loss), (None, 0))
+    recording = measured(lambda _: gradients(weights, torch.randn(4, 8)), turns=80)
+    assert recording._recorder is not None
+    assert recording._recorder.failure is None
+    study = recording.study()
+    assert study.run.steps.measured >= 4
+    assert study.run.batch_size is None
+    assert [warning for warning in study.run.warnings if "torch.func" in warning]
 
 
 def test_steps_told_by_hand() -> None:

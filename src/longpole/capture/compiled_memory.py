@@ -25,6 +25,7 @@ class SavedMode:
         self.rows: list[GradientRow] = []
         self.graph_lines: set[tuple[CodeType, int]] = set()
         self.loss_lines: set[tuple[CodeType, int]] = set()
+        self.update_lines: set[tuple[CodeType, int]] = set()
         self.failure: str | None = None
         self._hooks = WatchingHooks(memory.saved)
 

@@ -105,12 +105,17 @@ def _base(node: ast.expr) -> Iterator[str]:
 
 
 def phases_of_lines(
-    statements: list[Statement], marked: Mapping[Phase, Set[int]], graph_lines: Set[int], loss_lines: Set[int]
+    statements: list[Statement],
+    marked: Mapping[Phase, Set[int]],
+    graph_lines: Set[int],
+    loss_lines: Set[int],
+    update_lines: Set[int] = frozenset(),
 ) -> dict[int, Phase]:
     """The phase of each line of the loop's function that its dataflow decides.
 
     `marked` has the lines where marked calls were made. Outside of any module, `loss_lines` ran loss ops that
-    made autograd nodes, and `graph_lines` other ops that did. Lines that decide nothing are absent.
+    made autograd nodes, and `graph_lines` other ops that did; `update_lines` wrote into what is trained. Lines that
+    decide nothing are absent.
     """
     forward = _at(statements, marked.get(Phase.FORWARD, frozenset()))
     backward = _at(statements, marked.get(Phase.BACKWARD, frozenset()))
@@ -119,9 +124,12 @@ def phases_of_lines(
     before_backward = _slice(statements, backward)
     graph = _at(statements, graph_lines)
     loss = _at(statements, loss_lines) - graph
+    own_updates = _at(statements, update_lines) - forward - graph - loss
+    own_updates |= _slice(statements, own_updates) - forward - before_forward - before_backward - graph - loss
     found: dict[int, Phase] = {}
     for index, statement in enumerate(statements):
         phase = _phase(index, forward, before_forward, before_backward, graph, loss)
+        phase = Phase.OPTIMIZER if index in own_updates else phase
         if phase is not None and index not in backward | updates:
             found.update(dict.fromkeys(range(statement.first_line, statement.last_line + 1), phase))
     return found
@@ -144,12 +152,13 @@ def _phase(
 
 
 def _at(statements: list[Statement], lines: Set[int]) -> set[int]:
-    """The statements on these lines; the innermost where several span one."""
+    """The statements on these lines; the innermost where several span one, and all of them where all are as short."""
     found: set[int] = set()
     for line in lines:
         around = [i for i, s in enumerate(statements) if s.first_line <= line <= s.last_line]
         if around:
-            found.add(min(around, key=lambda i: statements[i].last_line - statements[i].first_line))
+            shortest = min(statements[i].last_line - statements[i].first_line for i in around)
+            found.update(i for i in around if statements[i].last_line - statements[i].first_line == shortest)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from longpole.capture import internals
 from longpole.capture.compiled_memory import SavedMode
 from longpole.capture.gradients import GradientMode, can_enter
 from longpole.capture.hooks import has_compiled_code
@@ -25,6 +26,7 @@ COMPILED = (
     "The script uses torch.compile: compiled regions are shown as such, "
     "and input and weight gradients inside them are not told apart."
 )
+TRANSFORM = "A step ends inside a transform of torch.func: input and weight gradients were not told apart."
 OTHER_MODE = "A dispatch mode of the script is active: input and weight gradients were not told apart."
 
 
@@ -50,6 +52,9 @@ class GradientLevel:
     def enter(self, warn: Callable[[str], None]) -> bool:
         """False, with a warning, where the step cannot be watched."""
         self._thread = threading.get_ident()
+        if not internals.saved_hooks_allowed():
+            warn(TRANSFORM)
+            return False
         if has_compiled_code():
             warn(COMPILED)
             return can_enter() and self._enter_compiled()
@@ -96,7 +101,7 @@ class GradientLevel:
             return
         if mode.failure:
             warn(f"Gradients were told apart in part only ({mode.failure}).")
-        self._loop.note_graph(mode.graph_lines, mode.loss_lines)
+        self._loop.note_graph(mode.graph_lines, mode.loss_lines, mode.update_lines)
         layers.find(self._modules.roots.values())
         self._builder.layers = layers.layers
         self._memory.keep(mode.memory, layers, marks, step)

@@ -67,7 +67,7 @@ class GradientRow:
 
 
 class GradientMode(TorchDispatchMode):
-    """Active for one step. `rows`, `graph_lines` and `loss_lines` are what it found, `memory` what it was given."""
+    """Active for one step. `rows` and the three sets of lines are what it found, `memory` what it was given."""
 
     def __init__(
         self,
@@ -82,6 +82,8 @@ class GradientMode(TorchDispatchMode):
         self.graph_lines: set[tuple[CodeType, int]] = set()
         self.loss_lines: set[tuple[CodeType, int]] = set()
         self.failure: str | None = None
+        self._written: dict[int, set[tuple[CodeType, int]]] = {}  # lines by the memory they write into
+        self._trained: set[int] = set()  # memory of what gradients are accumulated for
         self._modules = modules
         self._weights = {_storage(weight) for weight in weights}
         self._loop_codes = loop_codes
@@ -106,6 +108,11 @@ class GradientMode(TorchDispatchMode):
             if found:
                 super().__exit__(*details)
 
+    @property
+    def update_lines(self) -> set[tuple[CodeType, int]]:
+        """Lines of the loop that write into what is trained: an optimizer, whoever wrote it."""
+        return {line for storage in self._written.keys() & self._trained for line in self._written[storage]}
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -127,30 +134,47 @@ class GradientMode(TorchDispatchMode):
         if self.memory is not None:
             self.memory.op(name, args, kwargs, result, node)
         if node is None or self._modules.stack:
-            self._forward(name, args, result)
+            self._forward(func, args, result)
         else:
             self._backward(node, name, func, args, kwargs)
 
-    def _forward(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+    def _forward(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        name = func._schema.name
         made_node = internals.sequence_number() > self._sequence
         self._sequence = internals.sequence_number()
         if made_node and not self._modules.stack:
             self._note_line(is_loss=any(part in name for part in LOSS_OPS))
+        if not made_node and not self._modules.stack and func._schema.is_mutable and args:
+            self._note_written(args[0])
         if name == "aten::_to_copy" and _storage(args[0]) in self._weights:
             self._weights.add(_storage(result))  # autocast: the copy stands for the weight
 
     def _note_line(self, *, is_loss: bool) -> None:
+        (self.loss_lines if is_loss else self.graph_lines).update(self._lines_of_loop())
+
+    def _note_written(self, target: Any) -> None:
+        """The first argument of an op in place: a tensor, or a list of them."""
+        tensors = target if isinstance(target, (list, tuple)) else (target,)
+        written = {_storage(tensor) for tensor in tensors if isinstance(tensor, torch.Tensor)} - {0}
+        if written:
+            lines = self._lines_of_loop()
+            for storage in written:
+                self._written.setdefault(storage, set()).update(lines)
+
+    def _lines_of_loop(self) -> set[tuple[CodeType, int]]:
+        found: set[tuple[CodeType, int]] = set()
         frame = frame_at(1)
         while frame is not None:
             if frame.f_code in self._loop_codes:
-                place = (frame.f_code, frame.f_lineno or 0)
-                (self.loss_lines if is_loss else self.graph_lines).add(place)
+                found.add((frame.f_code, frame.f_lineno or 0))
             frame = frame.f_back
+        return found
 
     def _backward(self, node: Any, name: str, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if node.name() == ACCUMULATE:
             return
         ordinal = self._count(node, name)
+        self._trained.update(_storage(edge.variable) for edge, _ in node.next_functions if _accumulates(edge))
         to_weight, to_input = _leads(node, self._call_began(node._sequence_nr()))
         if to_weight and to_input and name in MASKED and _wants_both(args[-1]):
             share = _divided(func, args, kwargs)
@@ -207,6 +231,10 @@ def _storage(tensor: torch.Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError, AttributeError):
         return 0
+
+
+def _accumulates(edge: Any) -> bool:
+    return edge is not None and edge.name() == ACCUMULATE
 
 
 def _leads(node: Any, floor: int) -> tuple[bool, bool]:

@@ -62,6 +62,16 @@ def is_compiled(module: torch.nn.Module) -> bool:
     return module._compiled_call_impl is not None or "_orig_mod" in module._modules
 
 
+def is_mapped_over(tensor: torch.Tensor) -> bool:
+    """Whether vmap stands round a tensor, within or without other transforms: its shape lacks a dimension."""
+    transforms: Any = torch._C._functorch
+    while transforms.is_functorch_wrapped_tensor(tensor):
+        if transforms.is_batchedtensor(tensor):
+            return True
+        tensor = transforms.get_unwrapped(tensor)
+    return False
+
+
 def sequence_of(node: Any) -> int:
     """The number of an autograd node."""
     return node._sequence_nr()

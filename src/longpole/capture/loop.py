@@ -34,6 +34,7 @@ class LoopLevel:
     lines: dict[Phase, set[int]] = field(default_factory=dict[Phase, set[int]])
     graph_lines: set[int] = field(default_factory=set[int])  # made autograd nodes outside of any module
     loss_lines: set[int] = field(default_factory=set[int])
+    update_lines: set[int] = field(default_factory=set[int])  # wrote into what is trained
     phases: dict[int, Phase] | None = None  # by dataflow, worked out when first asked
 
 
@@ -86,11 +87,14 @@ class LoopFinder:
         level = self.levels[-1]
         return {label(phase): describe(level.code, min(lines)) for phase, lines in level.lines.items()}
 
-    def note_graph(self, graph: set[tuple[CodeType, int]], loss: set[tuple[CodeType, int]]) -> None:
-        """Lines of the loop on which autograd nodes were made, from a step that saw every op."""
+    def note_graph(
+        self, graph: set[tuple[CodeType, int]], loss: set[tuple[CodeType, int]], update: set[tuple[CodeType, int]]
+    ) -> None:
+        """Lines of the loop that made autograd nodes, or wrote weights, from a step that saw every op."""
         for level in self.levels:
             level.graph_lines |= {line for code, line in graph if code is level.code}
             level.loss_lines |= {line for code, line in loss if code is level.code}
+            level.update_lines |= {line for code, line in update if code is level.code}
             level.phases = None
 
     def phase_at(self, depth: int, line: int) -> Phase | None:
@@ -100,7 +104,9 @@ class LoopFinder:
         level = self.levels[depth]
         if level.phases is None:
             statements = statements_of(level.code)
-            level.phases = phases_of_lines(statements, level.lines, level.graph_lines, level.loss_lines)
+            level.phases = phases_of_lines(
+                statements, level.lines, level.graph_lines, level.loss_lines, level.update_lines
+            )
         return level.phases.get(line)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from longpole.capture.internals import call_module, current_node, is_compiled, sequence_number
+from longpole.capture.internals import call_module, current_node, is_compiled, is_mapped_over, sequence_number
 from longpole.capture.patches import Patches
 from longpole.trace.kinds import Phase
 from longpole.trace.trace import Layer
@@ -157,8 +157,8 @@ def are_layers_marked() -> bool:
 
 def _batch_size(values: Iterable[Any]) -> int | None:
     for value in values:
-        if isinstance(value, torch.Tensor):
-            return int(value.shape[0]) if value.dim() else None
+        if isinstance(value, torch.Tensor):  # one that vmap wraps does not show how many there are
+            return int(value.shape[0]) if value.dim() and not is_mapped_over(value) else None
         if isinstance(value, dict):
             return _batch_size(value.values())
         if isinstance(value, (list, tuple)):
