@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
-from longpole.importers import kineto, own, parallel, perfetto, stretches
+from longpole.importers import inflated, kineto, own, parallel, perfetto, stretches
 from longpole.importers.source import Source
 from longpole.importers.workers import can_start, cores
 
@@ -43,9 +43,10 @@ def open_trace(path: Path, workers: int | None = None) -> Trace:
     """
     workers = workers or cores()
     if workers > 1 and can_start():
-        found = stretches.read_large(path, workers)
-        if found is not None:
-            return found
+        for read in (stretches.read_large, inflated.read_large_gzip):
+            found = read(path, workers)
+            if found is not None:
+                return found
     source = Source(path)
     try:
         head = source.peek(SNIFF_BYTES)

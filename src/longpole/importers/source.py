@@ -57,6 +57,11 @@ class Source:
         status = os.fstat(self._file.fileno())
         return status.st_size if stat.S_ISREG(status.st_mode) and not self._gzip else None
 
+    def gzip_size(self) -> int | None:
+        """Bytes of the file as it is; None where it is not gzip, or no regular file."""
+        status = os.fstat(self._file.fileno())
+        return status.st_size if stat.S_ISREG(status.st_mode) and self._gzip else None
+
     def position(self) -> int:
         """Bytes of the file, which is not compressed, before what `read` gives next."""
         return self._file.tell() - len(self._ahead)

@@ -93,9 +93,8 @@ def read_stretch(path: Path, start: int, stop: int) -> Part:
     return _whole(reading)
 
 
-def _read_rest(path: Path, start: int, outside: Outside) -> Part:
-    """From a border to the end of the file, with the fields after the events."""
-    source = Source(path, start)
+def read_rest(source: Source, outside: Outside) -> Part:
+    """From a border to the end of the file, with the fields after the events; closes the source."""
     reading = Reading()
     try:
         with no_collection():
@@ -119,7 +118,7 @@ def _read(path: Path, edges: list[int], outside: Outside, workers: int) -> list[
     with ThreadPoolExecutor(workers) as threads:
         jobs = [threads.submit(_feed, path, waiting, found) for _ in range(workers - 1)]
         try:
-            found[len(edges) - 1] = _read_rest(path, edges[-1], outside)
+            found[len(edges) - 1] = read_rest(Source(path, edges[-1]), outside)
             while waiting and not any(job.done() and job.exception() for job in jobs):
                 index, stretch = waiting.pop()
                 found[index] = read_stretch(path, *stretch)

@@ -12,12 +12,15 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from longpole.importers.source import GZIP_MAGIC
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
 WORKER = "longpole.importers.worker"
 LARGE_BYTES = 64 << 20  # of a file: from here on a second process is worth its start, 0.2 s
+LARGE_GZIP_BYTES = 4 << 20  # of a gzipped one: JSON of traces becomes a tenth and less
 MOST_WORKERS = 8  # for one file: more gain little, since putting the parts together is for one
 ONE_FILE_EACH = (".json", ".json.gz", ".pftrace", ".pftrace.gz", ".perfetto-trace")
 _ahead: dict[str, list[subprocess.Popen[bytes]]] = {}  # by the module that they run
@@ -67,11 +70,15 @@ def start_ahead(files: Sequence[Path], module: str) -> None:
 
 
 def _is_large_json(path: Path) -> bool:
+    """Whether a file is JSON, or gzip that may be JSON, and large."""
     try:
-        if not path.is_file() or path.stat().st_size < LARGE_BYTES:
+        if not path.is_file() or path.stat().st_size < min(LARGE_BYTES, LARGE_GZIP_BYTES):
             return False
         with path.open("rb") as file:
-            return file.read(64).lstrip()[:1] in (b"{", b"[")
+            head = file.read(64).lstrip()
+        if head.startswith(GZIP_MAGIC):
+            return path.stat().st_size >= LARGE_GZIP_BYTES
+        return head[:1] in (b"{", b"[") and path.stat().st_size >= LARGE_BYTES
     except OSError:
         return False  # who reads it says why
 
@@ -83,8 +90,12 @@ def _started(module: str) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def worker(module: str = WORKER) -> Generator[subprocess.Popen[bytes]]:
-    """A process that answers tasks by running `module`; ended on leaving, and killed where that is by an error."""
+def worker(module: str | None = None) -> Generator[subprocess.Popen[bytes]]:
+    """A process that answers tasks by running `module` (WORKER where None).
+
+    It is ended on leaving, and killed where that is by an error.
+    """
+    module = module or WORKER
     ahead = _ahead.get(module)
     with ahead.pop() if ahead else _started(module) as process:
         try:
@@ -96,8 +107,8 @@ def worker(module: str = WORKER) -> Generator[subprocess.Popen[bytes]]:
 
 def ask(process: subprocess.Popen[bytes], task: Task) -> tuple[Reply, mmap.mmap | None]:
     """The answer, and the block of columns that came with it. Raises WorkerLostError where none comes."""
-    with _shared_block() as block:
-        task.place = _place(block)
+    with shared_block() as block:
+        task.place = place_of(block)
         reply = _answer(process, task)
         return reply, None if reply.error else mmap.mmap(block.fileno(), 0, access=mmap.ACCESS_COPY)
 
@@ -116,13 +127,13 @@ def _answer(process: subprocess.Popen[bytes], task: Task) -> Reply:
     return msgspec.json.decode(answer, type=Reply)
 
 
-def _shared_block() -> IO[bytes]:
+def shared_block() -> IO[bytes]:
     """A file in memory where the system has such files, else one that goes away when closed."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("longpole-trace"), "w+b")
     return tempfile.NamedTemporaryFile()
 
 
-def _place(block: IO[bytes]) -> str:
+def place_of(block: IO[bytes]) -> str:
     """A path by which another process opens the block."""
     return block.name if isinstance(block.name, str) else f"/proc/{os.getpid()}/fd/{block.fileno()}"
