@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longpole.analysis.gap_phases import GapPhases
 from longpole.analysis.segments import marks_by_step, segments_of, steps_at
 from longpole.analysis.tree import NOTHING, inherit, outermost, self_ns
 from longpole.cost.op_classes import classify_op
@@ -136,6 +137,7 @@ def _phases(
     found = np.full(len(events), int(Phase.NOBODY), dtype=np.int64)
     marks = marks_by_step(trace)
     linked = _linked(trace, step)
+    sampled = GapPhases(trace, marks)
     for window in steps_at(trace, Level.OPS):
         segments = segments_of(window, marks[window.index])
         here = np.flatnonzero(step == window.index)
@@ -144,9 +146,11 @@ def _phases(
         for mark in marks[window.index]:
             if mark.row >= 0:
                 found[mark.row] = mark.phase
-        gaps = np.array([_gap_phase(segment) for segment in segments])[np.maximum(at, 0)]
-        between = found[here] == Phase.NOBODY
-        found[here[between]] = np.where(linked[here[between]], Phase.FORWARD, gaps[between])
+        between = np.flatnonzero(found[here] == Phase.NOBODY)
+        starts = events.start_ns[here[between]].tolist()
+        places = [segments[max(row, 0)] for row in at[between].tolist()]
+        gaps = [_gap_phase(segment, start, sampled) for segment, start in zip(places, starts, strict=True)]
+        found[here[between]] = np.where(linked[here[between]], Phase.FORWARD, np.array(gaps, dtype=np.int64))
     names = {index for index, name in enumerate(trace.strings) if name in LOSSES}
     losses = outermost(np.isin(events.name, list(names)) & (events.kind == Kind.OP), parent) >= 0
     inner = losses & (found == Phase.FORWARD) & (step >= 0)
@@ -154,10 +158,16 @@ def _phases(
     return found, inner
 
 
-def _gap_phase(segment: Segment) -> int:
-    """What work between marks is, where it made no autograd node: a batch where a forward pass follows."""
+def _gap_phase(segment: Segment, time_ns: int, sampled: GapPhases) -> int:
+    """What work between marks is, where it made no autograd node: what was seen there on other steps.
+
+    Where nothing was, a batch if a forward pass follows.
+    """
     if segment.gap is None:
         return int(segment.phase)
+    seen = sampled.at(segment.gap, segment.part_at(time_ns))
+    if seen is not None:
+        return int(seen)
     return int(Phase.DATA if segment.gap[1] in (Phase.FORWARD, Phase.DATA, Phase.TRANSFER) else Phase.OTHER)
 
 

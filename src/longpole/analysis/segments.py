@@ -32,6 +32,10 @@ class Segment:
     gap: GapKey | None = None
     row: int = -1  # of the mark
 
+    def part_at(self, time_ns: int) -> float:
+        """How far into it a moment is: 0 at its begin, 1 at its end."""
+        return (time_ns - self.start_ns) / max(self.end_ns - self.start_ns, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
