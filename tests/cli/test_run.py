@@ -218,6 +218,31 @@ def test_killed_in_mid_run_the_trace_can_be_opened(tmp_path: Path) -> None:
     assert {"forward", "backward", "optimizer"} <= {phase.phase for phase in study.phases}
 
 
+FORKS_LATE = """
+import atexit, os, sys, torch
+net = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+atexit.register(lambda: print("bye", flush=True))
+child = -1
+for turn in range(60):
+    if turn == 50:
+        child = os.fork()
+    optimizer.zero_grad()
+    net(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+if not child:
+    sys.exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_that_was_forked_after_ops_were_recorded_comes_to_its_end(tmp_path: Path) -> None:
+    """Kineto's thread is not in it, and what would stop that thread at the end waits forever."""
+    (tmp_path / "forks.py").write_text(FORKS_LATE)
+    ours = longpole(tmp_path, "-q", "--no-save", *SHORT, "forks.py")
+    assert (ours.returncode, ours.stdout.split()) == (0, ["bye", "5", "bye"])
+
+
 def test_a_child_that_the_script_forked_says_and_removes_nothing(tmp_path: Path) -> None:
     (tmp_path / "forks.py").write_text(
         "import os, sys\nif os.fork() == 0:\n    sys.exit(7)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))\n"

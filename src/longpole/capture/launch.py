@@ -76,6 +76,21 @@ def leave(outcome: Outcome) -> NoReturn:
     sys.exit(outcome.exit_code)
 
 
+def leave_forked(outcome: Outcome) -> NoReturn:
+    """Like `leave`, from a child that the script forked: without C++'s own tidying up.
+
+    torch's profiler starts a thread, which is not there after a fork; what stops it at the end of a process waits
+    for it forever (torch 2.13, libkineto::ConfigLoader's destructor).
+    """
+    if outcome.how == "interrupt":
+        leave(outcome)
+    _join_threads()
+    run_exit_functions()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(outcome.exit_code)
+
+
 def _run_path(target: Target) -> None:
     sys.argv = [target.name, *target.args]
     path = os.path.abspath(target.name)

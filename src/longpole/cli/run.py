@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from longpole.capture.imports import is_installed
-from longpole.capture.launch import Outcome, Target, check, leave
+from longpole.capture.launch import Outcome, Target, check, leave, leave_forked
 from longpole.capture.launch import run as run_target
 from longpole.cli.run_folder import Places, check_writable, new_folder, of_rank
 from longpole.errors import LongpoleError
@@ -162,7 +162,7 @@ def _measure(target: Target, places: Places, options: dict[str, Any], changes: C
     outcome = run_target(target)
     session.end(outcome.how)
     if session.is_elsewhere:
-        return outcome
+        leave_forked(outcome)
     if session.trace_problem:
         problems.append(session.trace_problem)
     not_made = _not_made(unmet)
