@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from longpole.analysis.study import load_study
 from longpole.capture.launch import Target
 from longpole.cli.main import cli
-from longpole.cli.run import split
+from longpole.cli.run import choose_places, split
 from longpole.cli.run_folder import check_writable, new_folder, of_rank
 from longpole.errors import LongpoleError
 
@@ -216,6 +216,26 @@ def test_killed_in_mid_run_the_trace_can_be_opened(tmp_path: Path) -> None:
     study = load_study((tmp_path / "study.json").read_bytes(), "study.json")
     assert study.run.steps.measured > 0
     assert {"forward", "backward", "optimizer"} <= {phase.phase for phase in study.phases}
+
+
+def test_ranks_share_a_folder_that_was_named_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"output": tmp_path / "out", "html": None, "perfetto": None, "trace": None, "json_": None}
+    found: list[set[Path | None]] = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        places = choose_places(Target("train.py", []), {**options, "no_save": False})
+        found.append({places.json, places.html, places.trace})
+    assert not found[0] & found[1]
+    assert found[0] == {tmp_path / "out" / name for name in ("study.json", "report.html", "trace.longpole")}
+    assert {path.parent for path in found[1] if path} == {tmp_path / "out"}
+
+
+def test_a_run_without_steps_leaves_the_folder_round_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "nothing.py").write_text("import torch\n")
+    ours = longpole(tmp_path, "-o", str(tmp_path / "mine" / "out"), "nothing.py")
+    assert ours.returncode == 2
+    assert [*(tmp_path / "mine").iterdir()] == []
 
 
 FORKS_LATE = """

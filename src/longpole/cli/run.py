@@ -12,7 +12,7 @@ import click
 from longpole.capture.imports import is_installed
 from longpole.capture.launch import Outcome, Target, check, leave, leave_forked
 from longpole.capture.launch import run as run_target
-from longpole.cli.run_folder import Places, check_writable, new_folder, of_rank
+from longpole.cli.run_folder import RUNS, Places, check_writable, new_folder, of_rank
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def choose_places(target: Target, options: dict[str, Any]) -> Places:
     folder = _folder(target, output, rank, save=not options["no_save"])
     if folder is not None:
         defaults = {"json": "study.json", "html": "report.html", "trace": "trace.longpole"}
-        chosen |= {name: folder / file for name, file in defaults.items() if chosen[name] is None}
+        shared = rank if output is not None else 0  # a folder that was named has the files of all ranks
+        chosen |= {name: of_rank(folder / file, shared) for name, file in defaults.items() if chosen[name] is None}
     return Places(**chosen, folder=folder, json_to_stdout=options["json_"] == "-")
 
 
@@ -251,6 +252,7 @@ def _remove_empty(places: Places) -> None:
         places.trace.unlink(missing_ok=True)
     try:
         places.folder.rmdir()
-        places.folder.parent.rmdir()
+        if places.folder.parent == RUNS:  # else the folder round it is the user's own
+            RUNS.rmdir()
     except OSError:
         pass
