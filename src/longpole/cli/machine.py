@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from longpole.cli.interrupted import leave_interrupted
+from longpole.cli.run_folder import check_writable
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -25,9 +27,11 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 )
 @click.option("--again", is_flag=True, help="Measure again; the better of both is kept.")
 @click.option("--budget", type=click.FloatRange(5, 600), default=30.0, show_default=True, help="Seconds to spend.")
-@click.option("--threads", type=click.IntRange(1), help="Threads for torch; its own number where left out.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads for torch; its own number where left out.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option("--peaks", is_flag=True, help="List data-sheet peaks with their sources, and measure nothing.")
+@click.option(
+    "--peaks", is_flag=True, help="List data-sheet peaks with their sources (--json too), and measure nothing."
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     json_path: str | None, html_path: Path | None, again: bool, budget: float,
@@ -38,13 +42,19 @@ def command(
     The result is kept in the user's cache directory for this hardware, number of threads and torch; `longpole
     run` and `longpole open` compare each operation with it.
     """
+    for path, option in ((json_path, "--json"), (html_path, "--html")):
+        if path not in (None, "-"):
+            check_writable(Path(path), option)  # told before a minute is spent on measuring
     if peaks:
-        click.echo("\n".join(_peak_lines()))
+        _tell_peaks(json_path)
         return
     found = None if again else _kept(threads, device)
     fresh = found is None
     if found is None:
-        found = _measure(budget, threads, device, quiet)
+        try:
+            found = _measure(budget, threads, device, quiet)
+        except KeyboardInterrupt:
+            leave_interrupted("before everything was measured; nothing of it is kept")
     if json_path is not None:
         _write_json(found, json_path)
     if html_path is not None:
@@ -75,7 +85,16 @@ def _measure(budget: float, threads: int | None, device: str, quiet: bool) -> Ce
     return found
 
 
-def _write_json(found: Ceilings, path: str) -> None:
+def _tell_peaks(json_path: str | None) -> None:
+    if json_path is None:
+        click.echo("\n".join(_peak_lines()))
+        return
+    from longpole.machine.peaks import PEAKS
+
+    _write_json({"schema": "longpole.peaks", "version": 1, "unit": "TFLOP/s dense", "peaks": PEAKS}, json_path)
+
+
+def _write_json(found: object, path: str) -> None:
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n"
