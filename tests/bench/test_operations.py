@@ -220,3 +220,20 @@ def test_random_data_is_of_the_real_type_and_differs_between_operands() -> None:
     assert int((a == 0).sum()) < 4  # the original's half matrices were nearly all zeros
     assert torch.equal(a, Where("fp16", "cpu", seed=3).random(64))
     assert isinstance(size_from_flags("linear", SMALL["linear"].split()), Size)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("op", ["gemm", "linear", "conv"])
+def test_a_missing_term_in_ten_is_found_in_types_of_16_bits_too(op: str, dtype: str) -> None:
+    """Sums of 2,000 terms without a tenth of them are a third off: the root of 0.1 of their norm."""
+    shape = {
+        "gemm": "--m 40 --n 30 --k 2000", "linear": "--tokens 30 --inputs 2000 --outputs 40",
+        "conv": "--n 2 --c 500 --h 5 --w 5 --k 8 --filter-h 2 --filter-w 2",
+    }[op]  # fmt: skip
+    pieces = list(BUILDERS[op](size_from_flags(op, shape.split()), Where(dtype, "cpu")))
+    assert all(piece.error() <= piece.tolerance < 0.1**0.5 / 2 for piece in pieces)
+
+
+def test_no_result_is_allowed_to_be_half_off() -> None:
+    assert tolerance(Where("bf16", "cpu"), 10**6, products=16) == 0.5
+    assert tolerance(Where("fp32", "cpu"), 100) == pytest.approx(14 * 2.0**-23)

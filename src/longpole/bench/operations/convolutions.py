@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longpole.bench.operations.piece import Piece, Where, relative_error, sample, tolerance
+from longpole.bench.operations.piece import Piece, Where, product_tolerance, relative_error, sample
 from longpole.bench.suites import Size, conv_output
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def conv(size: Size, where: Where) -> list[Piece]:
         return torch.conv2d(x, weight, **common)
 
     pieces = [
-        Piece("forward", forward, lambda: _forward_error(forward(), x, weight, common), tolerance(where, terms),
+        Piece("forward", forward, lambda: _forward_error(forward(), x, weight, common), product_tolerance(where, terms),
               size.flops, moved)
     ]  # fmt: skip
     if "inference" in size.suite:
@@ -41,7 +41,7 @@ def conv(size: Size, where: Where) -> list[Piece]:
         work = _gradient(dy, x, weight, common, index)
         count = terms * k // c if index == 0 else n * dy.shape[2] * dy.shape[3]
         error = lambda work=work, index=index: _gradient_error(work(), dy, x, weight, common, index)  # noqa: E731
-        pieces.append(Piece(name, work, error, tolerance(where, max(1, count)), size.flops, moved))
+        pieces.append(Piece(name, work, error, product_tolerance(where, max(1, count)), size.flops, moved))
     return pieces
 
 

@@ -16,6 +16,7 @@ DTYPES = {
     "int8": torch.int8,
 }  # fmt: skip
 CHECKED_ROWS = 48  # of a large result: a sample is compared, since all of it in float64 would take longer than the work
+_MOST_ROUNDING = 0.5
 
 
 class UnsupportedSizeError(Exception):
@@ -88,9 +89,20 @@ def tolerance(where: Where, terms: int, products: int = 1) -> float:
     """What sums of `terms` rounded products may differ by.
 
     Independent roundings grow with the root of their number (Higham, Accuracy and Stability of Numerical
-    Algorithms, 2.8); the constant allows for inputs and result being rounded too.
+    Algorithms, 2.8); the constant allows for inputs and result being rounded too. Half of the result's norm is more
+    than any rounding explains.
     """
-    return where.epsilon * (4.0 + terms**0.5) * products
+    return min(_MOST_ROUNDING, where.epsilon * (4.0 + terms**0.5) * products)
+
+
+def product_tolerance(where: Where, terms: int) -> float:
+    """The same of a product of matrices or a convolution, which sum types of 16 bits in 32 and round what they write.
+
+    Other sums of such types may be rounded as they go: torch's gradients of a layer normalization's weights are.
+    """
+    if where.dtype_name in {"bf16", "fp16"}:
+        return 8.0 * where.epsilon + torch.finfo(torch.float32).eps * terms**0.5
+    return tolerance(where, terms)
 
 
 def sample(count: int, most: int = CHECKED_ROWS) -> Sequence[int]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longpole.bench.operations.piece import Piece, UnsupportedSizeError, Where, relative_error, sample, tolerance
+from longpole.bench.operations.piece import (
+    Piece,
+    UnsupportedSizeError,
+    Where,
+    product_tolerance,
+    relative_error,
+    sample,
+)
 from longpole.bench.suites import Size, group_rows
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ def gemm(size: Size, where: Where) -> list[Piece]:
     moved = batch * (n * k + k * m + n * m) * where.bytes_each
     work = lambda: torch.matmul(left, right, out=out)  # noqa: E731
     error = lambda: _product_error(work(), left, right)  # noqa: E731
-    return [Piece("forward", work, error, tolerance(where, k), 2.0 * batch * m * n * k, float(moved))]
+    return [Piece("forward", work, error, product_tolerance(where, k), 2.0 * batch * m * n * k, float(moved))]
 
 
 def _operand(where: Where, batch: int, rows: int, columns: int, *, transposed: bool) -> torch.Tensor:
@@ -84,7 +91,7 @@ def linear(size: Size, where: Where) -> list[Piece]:
     moved = float((tokens * inputs + inputs * outputs + tokens * outputs) * where.bytes_each)
     return [
         Piece(name, lambda a=a, b=b: torch.mm(a, b), lambda a=a, b=b: _product_error(torch.mm(a, b), a, b),
-              tolerance(where, terms), flops, moved)
+              product_tolerance(where, terms), flops, moved)
         for name, a, b, terms in triples
     ]  # fmt: skip
 
@@ -98,11 +105,11 @@ def grouped_gemm(size: Size, where: Where) -> list[Piece]:
         x = where.random(len(rows), rows[0], k)
         work: Callable[[], object] = lambda: torch.bmm(x, weights)  # noqa: E731
         error = lambda: _product_error(torch.bmm(x, weights), x, weights)  # noqa: E731
-        return [Piece("forward", work, error, tolerance(where, k), flops, float(moved), "one batched product")]
+        return [Piece("forward", work, error, product_tolerance(where, k), flops, float(moved), "one batched product")]
     parts = list(torch.split(where.random(sum(rows), k), rows))
     work = lambda: [torch.mm(part, weight) for part, weight in zip(parts, weights, strict=True)]  # noqa: E731
     error = lambda: _product_error(torch.mm(parts[0], weights[0]), parts[0], weights[0])  # noqa: E731
-    return [Piece("forward", work, error, tolerance(where, k), flops, float(moved), "one product a group")]
+    return [Piece("forward", work, error, product_tolerance(where, k), flops, float(moved), "one product a group")]
 
 
 def sparse_gemm(size: Size, where: Where) -> list[Piece]:
@@ -116,7 +123,7 @@ def sparse_gemm(size: Size, where: Where) -> list[Piece]:
         warnings.simplefilter("ignore")  # torch calls its CSR a beta, on every first use
         matrix, x = dense.to_sparse_csr(), where.random(k, n)
     stored = int(matrix.values().numel())
-    flops, allowed = 2.0 * m * n * k, tolerance(where, k)
+    flops, allowed = 2.0 * m * n * k, product_tolerance(where, k)
     moved = (k * n + m * n) * where.bytes_each
     sparse_bytes = moved + stored * (where.bytes_each + 8) + 8 * (m + 1)
     return [
