@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -74,3 +75,21 @@ def test_ranks_end_together_where_the_time_does() -> None:
     assert run_local(messages, 2, budget_s=0.01, begin_within_s=0.0) == []
     found = run_local(messages, 2, budget_s=0.01, begin_within_s=60.0)
     assert [result["samples"] >= 5 for result in found] == [True] * 3
+
+
+def test_under_torchrun_what_other_numbers_of_ranks_would_do_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank of one: a size of two ranks is skipped before that of one is run."""
+    from torch import distributed as dist
+
+    start = dist.init_process_group
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # torch puts its own there
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda name: start(name, store=dist.HashStore(), rank=0, world_size=1)
+    )
+    sizes = [one_size("all_reduce", {"floats": 64, "processors": ranks}) for ranks in (1, 2, 1, 3)]
+    found = list(run_collectives(sizes, (2,), 0.001))
+    assert [[row.skipped for row in rows] for rows in found] == [
+        ["needs 2 ranks, torchrun started 1"], ["needs 3 ranks, torchrun started 1"], [None], [None],
+    ]  # fmt: skip

@@ -14,7 +14,7 @@ from longpole.bench.markdown import markdown
 from longpole.bench.published import Published, device_called, devices, published
 from longpole.bench.results import Results, Row, differences, load_results, save_results, to_csv
 from longpole.bench.suites import load_suite
-from longpole.bench.tables import beside_lines, lines, page
+from longpole.bench.tables import beside_lines, lines, mine_lines, page
 from longpole.cli.ops import command
 from longpole.errors import LongpoleError
 
@@ -272,3 +272,66 @@ def test_the_operations_of_ones_own_network(cache: Path) -> None:
 def test_wrong_commands_are_one_line(arguments: list[str], cache: Path) -> None:
     result = CliRunner().invoke(command, arguments)
     assert isinstance(result.exception, LongpoleError)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["gemm", "--threads", "100000"], ["--suite", "modern", "--dtype", "int4"], ["--budget", "-1"]]
+)
+def test_values_out_of_range_are_refused(arguments: list[str]) -> None:
+    assert CliRunner().invoke(command, arguments).exit_code == 2
+
+
+def test_flags_beside_a_suite_are_named() -> None:
+    """Its value looks like an operation: the flag is what is wrong."""
+    result = CliRunner().invoke(command, ["--suite", "modern", "--m", "3"])
+    assert str(result.exception).startswith("--m means nothing beside --suite")
+
+
+def test_suites_are_listed_with_their_counts() -> None:
+    found = json.loads(CliRunner().invoke(command, ["--list", "--json"]).stdout)["suites"]
+    assert found["deepbench-inference-device"] == {"gemm": 13, "conv": 16, "rnn": 3, "sparse_gemm": 8}
+    assert "mine=STUDY.json" in CliRunner().invoke(command, ["--list"]).stdout
+
+
+def test_what_is_skipped_is_told_for_a_cold_cache_too(cache: Path) -> None:
+    pytest.importorskip("torch")
+    size = ["gemm", "--m", "9", "--n", "9", "--k", "9", "--dtype", "tf32", "--cache", "cold"]
+    result = CliRunner().invoke(command, size)
+    assert "skipped: this hardware has no tf32" in result.stderr
+    assert "to go" not in result.stderr
+
+
+def test_checks_are_the_same_from_any_cache_and_made_once(cache: Path) -> None:
+    pytest.importorskip("torch")
+    words = ["--suite", "deepbench-inference-device", "--op", "rnn", "--check", "--cache", "both"]
+    CliRunner().invoke(command, words)
+    assert "0 sizes, 3 done before" in CliRunner().invoke(command, words).stderr
+
+
+def test_rows_measured_before_the_ceilings_were_have_a_bound(cache: Path) -> None:
+    pytest.importorskip("torch")
+    from longpole.bench.run import bound_of
+    from longpole.machine.ceilings import Ceilings, Level, Rate
+    from longpole.machine.hardware import Hardware
+
+    rate = Rate("fp32 matmul", 1e9, 1e9, 1e9, 1e9, 5, "made up")
+    machine = Ceilings(Hardware("P", 1, 2**30), 1, "2", compute={"fp32": [rate]}, levels=[Level("memory", None, 1e12)])
+    row = row_of("deepbench-train", "gemm", 0, "forward", 2.0)
+    row.bytes = 1.0
+    # 2 x 1760 x 16 x 1760 operations at 1e9 a second
+    assert bound_of(row, machine) == pytest.approx(2 * 1760 * 16 * 1760 / 1e9 * 1e3)
+    assert bound_of(row, None) is None
+    row.op = "sparse_gemm"  # its rate counts work that is not done
+    assert bound_of(row, machine) is None
+
+
+def test_the_page_marks_what_did_not_settle_and_the_table_leaves_out_shapes_of_numbers() -> None:
+    row = row_of("deepbench-train", "gemm", 0, "forward", 2.0)
+    row.settled = False
+    assert "<th>settled</th>" in page(Results({}, [row]), [])
+    row.settled = True
+    assert "<th>settled</th>" not in page(Results({}, [row]), [])
+    own = Row(
+        suite="mine", op="aten::mm", index=0, label="[[4,3],[3,5],[],[]]", direction="", dtype="fp32", median_ms=1.0
+    )
+    assert "aten::mm [[4,3],[3,5]] " in list(mine_lines([own]))[1]

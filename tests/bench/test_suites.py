@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longpole.bench.flags import FLAGS, size_from_flags
+from longpole.bench.flags import FLAGS, described, size_from_flags
 from longpole.bench.memory import bytes_needed, too_large
 from longpole.bench.suites import SUITES, conv_output, counts, group_rows, load_suite, one_size
 from longpole.errors import LongpoleError
@@ -144,3 +144,23 @@ def test_what_does_not_fit_is_said_with_both_figures() -> None:
     assert too_large(one_size("gemm", {"m": 2**17, "n": 2**17, "k": 1, "a_t": 0, "b_t": 0}), 4, available=2**30) == (
         "needs 64.0 GiB, 0.8 GiB are free for it"
     )
+
+
+def test_whole_numbers_are_named_alike_however_they_are_written() -> None:
+    """The label is the key that results are kept by."""
+    one = size_from_flags("gemm", ["--m", "1e3", "--n", "2.0", "--k", "03"])
+    assert one == size_from_flags("gemm", ["--m", "1000", "--n", "2", "--k", "3"])
+    assert size_from_flags("sparse_gemm", ["--m", "2", "--n", "2", "--k", "2"]).row["sparsity"] == "0.95"
+
+
+def test_help_names_the_flags_of_every_operation() -> None:
+    found = dict(described())
+    assert set(found) == set(FLAGS)
+    assert found["rnn"] == "[--type lstm] --hidden --batch --timesteps"
+    assert "[--kv-heads --heads]" in found["attention"]
+    from click.testing import CliRunner
+
+    from longpole.cli.ops import command
+
+    said = CliRunner().invoke(command, ["--help"]).output
+    assert all(op in said for op in FLAGS)

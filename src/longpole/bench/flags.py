@@ -58,7 +58,7 @@ def size_from_flags(op: str, arguments: Sequence[str]) -> Size:
         raise LongpoleError(f"{op} needs {' '.join('--' + name.replace('_', '-') for name in missing)}")
     for name, default in FLAGS[op].items():
         values[name] = given.get(name, default.format(**given) if "{" in default else default)
-        _check(name, values[name])
+        values[name] = _checked(name, values[name])
     if op == "conv":
         _check_image(values)
     return one_size(op, values)
@@ -90,11 +90,12 @@ def _pairs(op: str, arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _check(name: str, value: str) -> None:
+def _checked(name: str, value: str) -> str:
+    """The value, whole numbers without a point or a power of ten; LongpoleError where it cannot be one."""
     if name in _CHOICES and value not in _CHOICES[name]:
         raise LongpoleError(f"--{name.replace('_', '-')} is one of {', '.join(_CHOICES[name])}, not {value!r}")
     if name in _WORDS or name in _CHOICES:
-        return
+        return value
     least = 0 if name.startswith("pad") or name in {"min_bytes_moved"} else 1
     try:
         number = float(value)
@@ -103,8 +104,10 @@ def _check(name: str, value: str) -> None:
     if name == "sparsity":
         if not 0 <= number < 1:
             raise LongpoleError(f"--sparsity is at least 0 and below 1, not {value!r}")
-    elif not (least <= number < 2**40 and number.is_integer()):
+        return value
+    if not (least <= number < 2**40 and number.is_integer()):
         raise LongpoleError(f"--{name.replace('_', '-')} is a whole number from {least}, not {value!r}")
+    return str(int(number))
 
 
 def _check_image(values: dict[str, str]) -> None:

@@ -69,10 +69,13 @@ def _under_torchrun(sizes: Sequence[Size], budget_s: float, deadline_s: float | 
     if cuda:
         torch.cuda.set_device(device)
     try:
+        here = dist.get_world_size()
+        for count in sorted({message_of(size)[1] for size in sizes} - {here}):
+            reason = {"skipped": f"needs {count} ranks, torchrun started {here}"}
+            yield [_row(size, reason, "") for size in sizes if message_of(size)[1] == count]
         for size in sizes:
             message, count = message_of(size)
-            if count != dist.get_world_size():
-                yield [_row(size, {"skipped": f"needs {count} ranks, torchrun started {dist.get_world_size()}"}, "")]
+            if count != here:
                 continue
             if time_is_over(deadline_s):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def _timed(row: Row, name: str) -> str:
 
 def mine_lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
     """One's own operations: alone beside in place, a call each, and what both come to in a step."""
-    names = [f"{row.op} {row.label}" for row in rows]
+    names = [f"{row.op} {_tensors(row.label)}" for row in rows]
     wide = _wide(names, width)
     yield (
         f"  {'operation':<{wide}}{'cache':<6}{'calls a step':>13}{'in place ms':>13}{'alone ms':>11}  "
@@ -111,6 +112,11 @@ def mine_lines(rows: Sequence[Row], width: int | None = None) -> Iterator[str]:
     for reason, names in skipped.items():
         yield f"  not run alone: {', '.join(dict.fromkeys(names))}: {reason}"
     yield from _in_a_step(rows)
+
+
+def _tensors(shapes: str) -> str:
+    """Without the empty shapes at the end, which are those of numbers and options."""
+    return re.sub(r"(,\[\])+\]$", "]", shapes)
 
 
 def _in_a_step(rows: Sequence[Row]) -> Iterator[str]:
@@ -191,7 +197,8 @@ _COLUMNS: Sequence[tuple[str, Callable[[Row], object]]] = (
     ("operation", lambda row: row.op), ("size", lambda row: row.label), ("direction", lambda row: row.direction),
     ("type", lambda row: row.dtype), ("cache", lambda row: "" if row.cache == "hot" else row.cache),
     ("median ms", lambda row: row.median_ms), ("low ms", lambda row: row.low_ms),
-    ("high ms", lambda row: row.high_ms), ("in place ms", lambda row: row.in_place_ms),
+    ("high ms", lambda row: row.high_ms), ("settled", lambda row: "no" if row.settled is False else None),
+    ("in place ms", lambda row: row.in_place_ms),
     ("calls a step", lambda row: row.calls), ("GFLOP/s", lambda row: row.tflops * 1e3 if row.tflops else None),
     ("GB/s", lambda row: row.gb_per_s), ("GB/s on the bus", lambda row: row.bus_gb_per_s),
     ("bound ms", lambda row: row.bound_ms), ("error", lambda row: row.error), ("allowed", lambda row: row.tolerance),
@@ -234,4 +241,4 @@ def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
             parts.append(f"<div>{bar} {escape(name)} {ms:.4g} ms, {escape(rate)}{escape(marks)}</div>")
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in _over_all(pairs))
     footnotes = "".join(f"<p>[{mark}] {escape(note)}</p>" for note, mark in notes.items())
-    return f"<h2>Beside published results</h2>{sentences}{''.join(parts)}{footnotes}" if pairs else ""
+    return f"<h2>Beside other results</h2>{sentences}{''.join(parts)}{footnotes}" if pairs else ""

@@ -122,10 +122,10 @@ def command(ctx: click.Context, **options: Any) -> None:
     if options["list_only"] and suite is None and operation is None:
         list_suites(options["json_path"])
         return
-    if (suite is None) == (operation is None):
+    if suite is not None and operation is not None:
+        raise LongpoleError(f"{operation} means nothing beside --suite; --op NAME chooses operations of a suite")
+    if suite is None and operation is None:
         raise LongpoleError("name a --suite, or one operation: longpole ops gemm --m 1760 --n 128 --k 1760")
-    if suite is not None and ctx.args:
-        raise LongpoleError(f"{ctx.args[0]} means nothing beside --suite; leave one of them out")
     options["ops"] = [name.replace("-", "_") for name in options["ops"]]
     options["against"], options["against_files"] = _against(options["against"])
     if rank() > 0:
