@@ -55,6 +55,17 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert "3 operations;" in anew.stderr
 
 
+def test_what_shapes_do_not_tell_is_not_tried_again(tmp_path: Path) -> None:
+    suite = study(tmp_path / "s.json", [*OPS, ("aten::item", "[[]]", 0.1)])
+    first, said = ops(suite)
+    assert "4 operations;" in said.stderr
+    assert "needs more than shapes" in first[3]["skipped"]
+    again, said = ops(suite, "--budget", "0")
+    assert "0 operations, 4 done before" in said.stderr
+    assert "to go" not in said.stderr
+    assert again[3]["skipped"] == first[3]["skipped"]
+
+
 def test_results_are_kept_without_a_file_too(tmp_path: Path) -> None:
     suite = study(tmp_path / "s.json", OPS)
     ops(suite)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from longpole.machine import Ceilings
 
 _TOLERANCE = 1e-3
+NEVER = "not from this study"  # of an operation that its shapes do not say enough of, however often it is tried
 
 
 class StudyOp(msgspec.Struct):
@@ -131,7 +132,8 @@ def _run(op: StudyOp, hints: Mapping[tuple[Any, ...], Any], how: How) -> Generat
         work = maker(*inputs)
         work()
     except (ValueError, RuntimeError, MemoryError) as failure:
-        yield _row(op, how.caches[0], skipped=(str(failure).splitlines() or [type(failure).__name__])[0][:200])
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0][:200]
+        yield _row(op, how.caches[0], skipped=reason, note=NEVER if isinstance(failure, ValueError) else "")
         return
     checked: dict[str, Any] = {"note": call.remark}
     if error is not None:

@@ -30,15 +30,20 @@ def run_mine_session(
         raise LongpoleError("operations of a study run on the CPU in fp32; leave --device and --dtype out")
     prepare(wanted)
     from longpole.bench.conditions import conditions, torch_threads
-    from longpole.bench.mine import bound_of, in_place, study_key, together
+    from longpole.bench.mine import NEVER, bound_of, in_place, study_key, together
 
     study, now = study_key(ops), conditions("cpu")
     kept = open_kept(f"mine-{study}", wanted.dtype, now, wanted.results, again=wanted.again)
     merged = together(ops)
     caches = wanted.caches[:1] if wanted.check_only else wanted.caches
     done = {_key(row) for row in kept.results.rows if is_done(row, wanted)}
+    never = {(row.op, row.label) for row in kept.results.rows if row.note == NEVER and row.params.get("study") == study}
     chosen = [op for op in merged if not names or op.op in names]
-    todo = [op for op in chosen if any(_key_of(op, study, cache) not in done for cache in caches)]
+    todo = [
+        op
+        for op in chosen
+        if any(_key_of(op, study, cache) not in done for cache in caches) and _key_of(op, study, "")[1:3] not in never
+    ]
     say(f"{to_do(len(todo), len(chosen), 'operation')}; those that take most first")
     if todo:
         save(kept)  # a place that cannot be written is told before anything is measured
