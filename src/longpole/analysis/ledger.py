@@ -71,7 +71,7 @@ def make_ledger(trace: Trace) -> Ledger:
     phase_ms = with_occasional(rows[~aside], watched, by_step)
     gap_ms = _places_in_gaps(kept, seen)
     for phase in gap_ms.keys() & set(NOT_TRAINING):
-        share = float(phase_ms[:, phase].sum() / rows[~aside, phase].sum())
+        share = float(phase_ms[:, phase].sum()) / max(float(rows[~aside, phase].sum()), 1e-12)
         gap_ms[phase] = {place: ms * share for place, ms in gap_ms[phase].items()}
     return Ledger(
         wall_ms=phase_ms.sum(axis=1),
