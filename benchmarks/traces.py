@@ -9,7 +9,8 @@ the columns and the timeline. HTA 0.5.0, its renamed successor traceinsight 0.6.
 or from what --tracelens names) are installed into environments of their own under the cache folder, once.
 
 Times are of rounds in which nothing else is looked at. Memory is of a pass of its own: every 20 ms the proportional
-set sizes of the process and of all that it started are summed, so that memory which they share counts once.
+set sizes of the process and of all that it started are summed, so that memory which they share counts once, and columns
+in shared memory that it holds and has not looked at are added.
 """
 
 from __future__ import annotations
@@ -154,9 +155,16 @@ def _memory(process: psutil.Popen) -> int:
     try:
         for one in (process, *process.children(recursive=True)):
             total += one.memory_full_info().pss
+        total += _untouched(process)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         pass
     return total
+
+
+def _untouched(process: psutil.Popen) -> int:
+    """Bytes of columns in shared memory that the process holds and has not looked at: no set of pages counts them."""
+    maps: list[Any] = process.memory_maps(grouped=False)
+    return sum(one.size - one.rss for one in maps if "longpole-trace" in one.path)
 
 
 def traces_folder() -> Path:

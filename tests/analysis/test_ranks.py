@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longpole.analysis.clock_alignment import Alignment, Match, align
+from longpole.analysis.clock_alignment import SAMPLES, Alignment, Listing, Match, align, best_shift
 from longpole.analysis.rank_oddity import outside
 from longpole.analysis.ranks import answer_of, findings_of, names_of, study_ranks
 from longpole.analysis.skew import device_time, waits_of
@@ -106,6 +106,28 @@ def test_clocks_are_recovered_and_the_residual_is_what_the_ends_differ_by(tmp_pa
         assert offset == pytest.approx(1000 * (offsets[reference] - offsets[rank]), abs=4000)
         assert 0 <= residual <= 4000
     assert found.matched == (18, 18, 18, 18)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    count=st.integers(200, 4 * SAMPLES),
+    gone=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    clock=st.integers(-(10**15), 10**15),
+    seed=st.integers(0, 99),
+)
+def test_a_list_is_found_in_a_longer_one(count: int, gone: tuple[int, int], clock: int, seed: int) -> None:
+    # Gaps of different lengths: only at the right shift do all ends differ by the clocks, and by nothing else.
+    rng = random.Random(seed)
+    end = np.cumsum([rng.randint(1_000, 1_000_000) for _ in range(count)])
+    kind = np.array([rng.randint(-1, 1) for _ in range(count)])
+
+    def listing(low: int, high: int, offset: int) -> Listing:
+        moved = end[low:high] + offset
+        return Listing(np.arange(high - low), kind[low:high], kind[low:high], moved - 500, moved, 2)
+
+    whole, part = listing(0, count, 0), listing(gone[0], count - gone[1], clock)
+    assert best_shift(whole, part) == (gone[0], 0.0)
+    assert best_shift(part, whole) == (-gone[0], 0.0)
 
 
 @settings(max_examples=25, deadline=None)
