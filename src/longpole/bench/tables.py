@@ -8,6 +8,8 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from longpole.bench.results import Results, Row
 
 _BAR = 24
+_LONGEST = 320  # pixels of the fastest device's bar on a page
+_STYLE = """
+body{font-size:14px;margin:2rem;max-width:none;padding:0}section{overflow-x:auto}
+td,th{padding:.15rem .9rem .15rem 0;text-align:left}rect{fill:#4a90b8}.here{fill:#c8772e}
+"""
 _NARROWEST, _BESIDE_NAME = 51, 96  # signs of a name at least; signs of the other columns of its line
 
 
@@ -213,16 +220,8 @@ def page(results: Results, pairs: Sequence[tuple[Row, Sequence[Published]]]) -> 
     head = "".join(f"<th>{escape(name)}</th>" for name, _ in shown)
     body = "".join(f"<tr>{''.join(_cell(of(row)) for _, of in shown)}</tr>" for row in results.rows)
     facts = "; ".join(f"{escape(name)} {escape(value)}" for name, value in results.conditions.items())
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width"><title>longpole: operations</title>
-<style>:root{{color-scheme:light dark}}body{{font:14px system-ui;margin:2rem}}section{{overflow-x:auto}}
-table{{border-collapse:collapse}}td,th{{padding:.15rem .9rem .15rem 0;text-align:left;white-space:nowrap}}
-i{{display:inline-block;height:.7em;background:#4a90b8}}.here{{background:#c8772e}}</style></head>
-<body><h1>Operations</h1><p>{facts}</p>
-<section><table><tr>{head}</tr>{body}</table></section>{_bars(pairs)}</body></html>
-"""
+    table = f"<section><table><tr>{head}</tr>{body}</table></section>"
+    return plain_page("longpole: operations", _STYLE, f"<h1>Operations</h1><p>{facts}</p>{table}{_bars(pairs)}")
 
 
 def _cell(value: object) -> str:
@@ -237,7 +236,8 @@ def _bars(pairs: Sequence[tuple[Row, Sequence[Published]]]) -> str:
         parts.append(f"<h3>{escape(_heading(row))}</h3>")
         for name, ms, rate, marks, share in _side_by_side(row, others, notes):
             here = ' class="here"' if name == "here" else ""
-            bar = f'<i{here} style="width:{20 * share:.2f}rem"></i>'
+            width = f"{_LONGEST * share:.1f}"
+            bar = f'<svg width="{width}" height="10" aria-hidden="true"><rect{here} width="{width}" height="10"/></svg>'
             parts.append(f"<div>{bar} {escape(name)} {ms:.4g} ms, {escape(rate)}{escape(marks)}</div>")
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in _over_all(pairs))
     footnotes = "".join(f"<p>[{mark}] {escape(note)}</p>" for note, mark in notes.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from longpole.document import plain_page
 from longpole.machine.hardware import converts
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ _LOWEST, _HIGHEST = 1 / 16, 1024.0  # FLOPs a byte
 _POWERS = range(-4, 11, 2)  # of two, marked on the axis
 _LEFT = 170.0
 _BUSY = 0.1  # of the processors, used by others meanwhile: from there on it is said
+_STYLE = """
+body{max-width:60rem}svg{width:100%}svg text{font:11px system-ui;fill:currentColor}line{stroke-width:1.5}
+.memory{stroke:#4a90b8}.compute{stroke:#c8772e}.grid,.tie{stroke:currentColor;stroke-width:.5;opacity:.3}
+div{overflow-x:auto}td,th{padding:.2rem .8rem .2rem 0;text-align:left}td:last-child{white-space:normal}
+"""
 
 
 def attainable(ceilings: Ceilings, dtype: str, intensity: float, level: str) -> float | None:
@@ -143,23 +149,13 @@ def _ratio(power: int) -> str:
 def page(ceilings: Ceilings, rows: list[tuple[str, str, str, str]]) -> str:
     """A whole page: picture and table (what, best, spread, how); no script, nothing loaded."""
     missing = [(what, "not measured", "", why) for what, why in ceilings.not_measured.items()]
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in (*rows, *missing))
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width"><title>longpole: {escape(ceilings.hardware.processor)}</title>
-<style>:root{{color-scheme:light dark}}body{{font:15px system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}}
-svg{{width:100%}}svg text{{font:11px system-ui;fill:currentColor}}line{{stroke-width:1.5}}
-.memory{{stroke:#4a90b8}}.compute{{stroke:#c8772e}}.grid,.tie{{stroke:currentColor;stroke-width:.5;opacity:.3}}
-div{{overflow-x:auto}}table{{border-collapse:collapse}}
-td,th{{padding:.2rem .8rem .2rem 0;text-align:left;white-space:nowrap}}td:last-child{{white-space:normal}}
-</style></head><body><h1>Ceilings of {escape(ceilings.hardware.processor)}</h1>
+    cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in (*rows, *missing))
+    body = f"""<h1>Ceilings of {escape(ceilings.hardware.processor)}</h1>
 <p>{threads_of(ceilings)}, torch {escape(ceilings.torch)}, measured {escape(ceilings.measured_at)}</p>
 {"".join(f"<p>{escape(remark)}</p>" for remark in remarks(ceilings))}
 {svg(ceilings)}
-<div><table><tr><th>what</th><th>best</th><th>median (quartiles)</th><th>measured on</th></tr>{body}</table></div>
-</body></html>
-"""
+<div><table><tr><th>what</th><th>best</th><th>median (quartiles)</th><th>measured on</th></tr>{cells}</table></div>"""
+    return plain_page(f"longpole: {ceilings.hardware.processor}", _STYLE, body)
 
 
 def threads_of(ceilings: Ceilings) -> str:
