@@ -1,6 +1,7 @@
 """Opening a large trace: longpole against HolisticTraceAnalysis, the bare decoder, and itself on eight ranks.
 
-    python benchmarks/traces.py [--trace FILE] [--events 1700000] [--rounds 3] [--library] [--skip-rivals] [--skip-ranks]
+    python benchmarks/traces.py [--trace FILE] [--events 1700000] [--rounds 3] [--library] [--skip-rivals]
+                                [--skip-ranks]
 
 Enlarges a recorded trace (from ../shared/traces, or the folder in LONGPOLE_TRACES) by repeating it in time, then
 runs each contender in a fresh process, in turn, and prints a verdict for each bar. What is measured is the command
