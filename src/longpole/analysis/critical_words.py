@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longpole.analysis.critical_parts import WORDS
-from longpole.analysis.study import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from longpole.analysis.critical_walk import Path
-    from longpole.analysis.device_results import CriticalPath, PathPart
+    from longpole.analysis.device_results import PathPart
 
-QUESTION = "What decides when a step ends?"
 LEAST_TOLD = 0.005  # of the path
 SAID: Sequence[tuple[str, str]] = (
     ("device", "is device work"),
@@ -37,17 +35,6 @@ def sentence_of(parts: Sequence[PathPart], op_classes: Sequence[PathPart]) -> st
         return f"Of the critical path, {', '.join(told)}."
     most = f"; the largest sort of work on it is {work.what.replace('_', ' ')}, {_share(work)}"
     return f"Of the critical path, {', '.join(told)}{most}."
-
-
-def answer_of(path: CriticalPath) -> Answer:
-    """What decides how long the window takes?"""
-    most = path.parts[0] if path.parts else None
-    evidence = {"path_ms": path.path_ms, "parts": {part.what: part.share for part in path.parts}, "exact": path.exact}
-    if most is None:
-        return Answer(QUESTION, "not known", path.sentence, evidence)
-    where = path.ranks[0] if path.ranks else None
-    ranks = f" {_share(where)} of it lies on {where.what}." if where is not None else ""
-    return Answer(QUESTION, "yes" if path.exact else "partly", path.sentence + ranks, evidence)
 
 
 def _share(part: PathPart) -> str:

@@ -45,6 +45,7 @@ PHASE_STYLES = {
     "evaluation": "cyan",
     "checkpoint": "yellow",
 }
+LEAST_PHASE_CELLS = 12  # for the name of a phase and the space behind it
 ANSWER_STYLES = {"yes": "bold", "partly": "bold", "no": "", "not known": "dim"}
 
 
@@ -137,9 +138,10 @@ def _phases(study: Study, width: int, blocks: bool) -> list[Line]:
     figures = [(ms(phase.ms, places), percent(phase.share)) for phase in shown]
     widths = [max(cell_len(f[k]) for f in figures) for k in (0, 1)]
     cells = 24 if width >= 100 else 16
+    name_cells = max(LEAST_PHASE_CELLS, *(cell_len(clean(phase.phase)) + 1 for phase in shown))
     out: list[Line] = []
     for phase, (time, share) in zip(shown, figures, strict=True):
-        line: Line = [("  " + fit(clean(phase.phase), 12), "")]
+        line: Line = [("  " + fit(clean(phase.phase), name_cells), "")]
         line.append((bar(phase.share, cells, blocks), PHASE_STYLES.get(phase.phase, "dim")))
         line.append((f"  {fit(time, widths[0], right=True)}  {fit(share, widths[1], right=True)}", ""))
         out += _with_note(line, clean(summary.phase_note(study, phase, places)), phase, width)
