@@ -110,6 +110,16 @@ def test_uneven_steps_are_said():
     assert "A few" not in rendered(gpt_study())
 
 
+def test_steps_that_an_evaluation_makes_uneven_are_not_called_slow() -> None:
+    study = gpt_study()
+    mean = study.step.wall_ms.mean
+    study.step.wall_ms.median = mean * 0.8
+    study.phases.append(PhaseTime("evaluation", mean * 0.2, 0.2, samples=[0.0, 0.0, 0.0, 0.0, mean]))
+    said = rendered(study)
+    assert "Evaluation in some of the steps pulls the mean to" in said
+    assert "A few" not in said
+
+
 def test_tree_folds_and_keeps_every_layer_once():
     study = gpt_study()
     leaves = [x for x in study.layers if not x.container]

@@ -89,7 +89,16 @@ def uneven(study: Study) -> str:
     if abs(mean - median) <= UNEVEN * median:
         return ""
     some = "slow" if mean > median else "fast"
-    return f"A few {some} steps pull the mean to {ms(mean)}; the parts below are of the mean."
+    rare = [phase.phase for phase in study.phases if _is_rare(phase, mean - median)]
+    who = f"{' and '.join(rare).capitalize()} in some of the steps" if rare else f"A few {some} steps"
+    pull = "pulls" if len(rare) == 1 else "pull"
+    return f"{who} {pull} the mean to {ms(mean)}; the parts below are of the mean."
+
+
+def _is_rare(phase: PhaseTime, excess_ms: float) -> bool:
+    """Whether most steps do without this phase, and it makes up much of what lifts the mean over the median."""
+    none = sum(value == 0 for value in phase.samples)
+    return none > len(phase.samples) / 2 and phase.ms > excess_ms / 3 > 0
 
 
 def backward_split(study: Study) -> BackwardSplit | None:
