@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from longpole.trace import StepWindow, Trace
 
 PHASES = tuple(phase for phase in Phase if phase != Phase.NOBODY)
+NEARLY_ALL = 0.75  # of the sampled time in marks on a line
 Where = tuple[Phase, str]  # a phase and a place in the source
 Located = tuple[int, Segment, float]  # row of a sample, its segment, the milliseconds that it stands for
 
@@ -160,14 +161,18 @@ def _usual_distance_ns(trace: Trace, cut: Mapping[int, Sequence[Segment]]) -> fl
 def _lines_of_evaluation(trace: Trace, located: Sequence[Located]) -> dict[int, Phase]:
     """Lines of the loop that do nothing but evaluate, or save: what else is done on them belongs to it.
 
-    `validate(model)` is more than its forward calls, and `save(model)` more than `torch.save`.
+    `validate(model)` is more than its forward calls, and `save(model)` more than `torch.save`. A stray sample does not
+    count: its stack may have been read just before a mark that its time falls into.
     """
-    lines: dict[int, set[Phase]] = defaultdict(set)
-    for index, segment, _ in located:
+    lines: dict[int, Counter[Phase]] = defaultdict(Counter)
+    for index, segment, ms in located:
         if segment.gap is None:
-            lines[int(trace.samples.loop_line[index])].add(segment.phase)
+            lines[int(trace.samples.loop_line[index])][segment.phase] += ms  # type: ignore[assignment]
     return {
-        line: phase for line, found in lines.items() for phase in NOT_TRAINING if found == {phase} and trace.text(line)
+        line: phase
+        for line, found in lines.items()
+        for phase in NOT_TRAINING
+        if found[phase] > NEARLY_ALL * found.total() and trace.text(line)
     }
 
 
