@@ -85,7 +85,8 @@ class Reading:
     def add(self, events: Sequence[Event]) -> None:
         spans = [event for event in events if event.ph == "X"]
         if len(spans) < len(events):
-            others = [event for event in events if event.ph != "X"]
+            unwanted = self.marks.unwanted
+            others = [event for event in events if event.ph != "X" and event.cat not in unwanted]
             self.seen = self.seen or any(event.ph for event in others)
             spans += self.marks.add(others)
         self.seen = self.seen or bool(spans)

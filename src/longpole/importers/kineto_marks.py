@@ -58,14 +58,16 @@ class Marks:
     unmatched: int = 0
     halves: bool = False  # whether there were begins or ends at all
 
+    @property
+    def unwanted(self) -> frozenset[str]:
+        """Categories of marks that need not be added: a third of the events of many traces are such arrows."""
+        return LAUNCH_FLOWS if self.launch_flows is None else frozenset()
+
     def add(self, events: Iterable[Event]) -> list[Event]:
         """Takes events that are no spans; returns spans made of begins and ends."""
         spans: list[Event] = []
         memory: list[Event] = []
-        dropped = LAUNCH_FLOWS if self.launch_flows is None else frozenset[str]()
         for event in events:
-            if event.cat in dropped:
-                continue
             phase = event.ph
             if phase in ("s", "f"):
                 self._add_flow(event)
