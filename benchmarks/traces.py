@@ -1,11 +1,11 @@
 """Opening a large trace: longpole against HolisticTraceAnalysis, the bare decoder, and itself on eight ranks.
 
-    python benchmarks/traces.py [--trace FILE] [--events 1700000] [--rounds 3] [--library] [--skip-rivals]
+    python benchmarks/traces.py [--trace FILE] [--events 1700000] [--rounds 3] [--in-python] [--skip-rivals]
                                 [--skip-ranks]
 
 Enlarges a recorded trace (from ../shared/traces, or the folder in LONGPOLE_TRACES) by repeating it in time, then
 runs each contender in a fresh process, in turn, and prints a verdict for each bar. What is measured is the command
-`longpole open FILE...`, from the start of its process to its end, report and all; with --library, reading the columns
+`longpole open FILE...`, from the start of its process to its end, report and all; with --in-python, reading the columns
 and the timeline. HTA 0.5.0, its renamed successor traceinsight 0.6.1 and TraceLens (from its repository,
 or from what --tracelens names) are installed into environments of their own under the cache folder, once.
 
@@ -299,7 +299,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, default=traces_folder() / SOURCE)
     parser.add_argument("--events", type=int, default=1_700_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--library", action="store_true", help="measure open_traces and timeline, not `longpole open`")
+    parser.add_argument("--in-python", action="store_true", help="measure open_traces and timeline, not the command")
     parser.add_argument("--skip-rivals", "--skip-hta", action="store_true")
     parser.add_argument("--skip-ranks", action="store_true")
     parser.add_argument("--tracelens", default=RIVALS["TraceLens"], help="what pip installs TraceLens from")
@@ -307,11 +307,12 @@ def main() -> None:
     path = enlarged(options.trace, options.events)
     size = path.stat().st_size
     print(f"{size / 1e6:.0f} MB, from {options.trace.name}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    commands = {"longpole": ours([path], cli=not options.library), "floor": [sys.executable, "-c", FLOOR, str(path)]}
+    cli = not options.in_python
+    commands = {"longpole": ours([path], cli=cli), "floor": [sys.executable, "-c", FLOOR, str(path)]}
     if not options.skip_ranks:
-        commands[ONE_CORE] = ours([path], cli=not options.library)
-        commands["longpole, 8 ranks"] = ours([path] * 8, cli=not options.library)
-        commands["longpole, 2 ranks"] = ours([path] * 2, cli=not options.library)
+        commands[ONE_CORE] = ours([path], cli=cli)
+        commands["longpole, 8 ranks"] = ours([path] * 8, cli=cli)
+        commands["longpole, 2 ranks"] = ours([path] * 2, cli=cli)
     if not options.skip_rivals:
         commands.update({name: [*command, str(path)] for name, command in rivals(options.tracelens).items()})
     found, peaks = interleaved(commands, options.rounds)

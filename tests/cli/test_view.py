@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import signal
@@ -139,26 +138,21 @@ def test_a_busy_port_is_said(tmp_path):
             view.serve(tmp_path / "a.json", print, port)
 
 
-def interrupted(child: subprocess.Popen[str]) -> str:
-    """What it says on Ctrl-C, which is pressed again where Python swallowed the first (in a destructor it does)."""
-    for _ in range(4):
-        os.kill(child.pid, signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return child.communicate(timeout=10)[1]
-    child.kill()
-    return child.communicate()[1]
-
-
 def test_ctrl_c_ends_it_cleanly(tmp_path):
     (tmp_path / "a.json").write_bytes(b"[]")
     path = str(tmp_path / "a.json")
-    program = f"from pathlib import Path; from longpole.cli.view import serve; serve(Path({path!r}), str, 0)"
+    # A shell's background job starts with SIGINT ignored.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path; "
+        f"from longpole.cli.view import serve; serve(Path({path!r}), str, 0)"
+    )
     with subprocess.Popen(
         [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         place = child.stdout.readline()
-        said = interrupted(child)
+        os.kill(child.pid, signal.SIGINT)
+        _, said = child.communicate(timeout=20)
     assert place.startswith("https://ui.perfetto.dev/#!/?url=http://127.0.0.1:")
     assert place.strip().endswith("/a.json")
     assert child.returncode == 0

@@ -1,4 +1,4 @@
-"""What is said of a critical path: one sentence, the answer to what decides when a step ends, and the doubts."""
+"""What is said of a critical path: one sentence, and the doubts."""
 
 from __future__ import annotations
 

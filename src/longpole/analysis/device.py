@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from longpole.analysis.device_rank import Marks
     from longpole.analysis.device_results import CriticalPath
     from longpole.analysis.device_steps import Turns
+    from longpole.analysis.rank_alone import Alone
     from longpole.trace import Trace
 
 MOST_RANKS = 100_000
@@ -79,8 +80,14 @@ def study_of_ranks(studied: Sequence[OneRank]) -> Study:
 
 
 def _aligned(ranks: Sequence[OneRank]) -> Alignment:
-    known = [rank.alone.collectives for rank in ranks if rank.alone is not None]
-    return align([rank.trace for rank in ranks], known if len(known) == len(ranks) else None)
+    known = _alone(ranks)
+    return align([rank.trace for rank in ranks], None if known is None else [rank.collectives for rank in known])
+
+
+def _alone(ranks: Sequence[OneRank]) -> list[Alone] | None:
+    """What was found of each rank by itself; None where that was left out for one."""
+    found = [rank.alone for rank in ranks if rank.alone is not None]
+    return found if len(found) == len(ranks) else None
 
 
 def _study(
@@ -122,9 +129,8 @@ def _add_communication(study: Study, ranks: Sequence[OneRank], alignment: Alignm
     traces = [rank.trace for rank in ranks]
     study.communication = [row for rank in ranks for row in rank.communication]
     if len(traces) > 1:
-        alone = [rank.alone for rank in ranks if rank.alone is not None]
         phases = [rank.marks.host_phase for rank in ranks]
-        study.rank_report = study_ranks(traces, phases, alone if len(alone) == len(ranks) else None, alignment)
+        study.rank_report = study_ranks(traces, phases, _alone(ranks), alignment)
         study.answers.append(answer_of(study.rank_report))
         study.findings += findings_of(study.rank_report)
         study.headline += "".join(

@@ -29,37 +29,51 @@ def run_mine_session(
     if wanted.device != "cpu" or wanted.dtype != "fp32":
         raise LongpoleError("operations of a study run on the CPU in fp32; leave --device and --dtype out")
     prepare(wanted)
-    from longpole.bench.conditions import conditions, torch_threads
-    from longpole.bench.mine import NEVER, bound_of, in_place, study_key, together
+    from longpole.bench.conditions import conditions
+    from longpole.bench.mine import study_key, together
 
     study, now = study_key(ops), conditions("cpu")
     kept = open_kept(f"mine-{study}", wanted.dtype, now, wanted.results, again=wanted.again)
-    merged = together(ops)
+    chosen = [(place, op) for place, op in enumerate(together(ops)) if not names or op.op in names]
     caches = wanted.caches[:1] if wanted.check_only else wanted.caches
-    done = {_key(row) for row in kept.results.rows if is_done(row, wanted)}
-    never = {(row.op, row.label) for row in kept.results.rows if row.note == NEVER and row.params.get("study") == study}
-    chosen = [op for op in merged if not names or op.op in names]
-    todo = [
-        op
-        for op in chosen
-        if any(_key_of(op, study, cache) not in done for cache in caches) and _key_of(op, study, "")[1:3] not in never
-    ]
+    todo = _still_to_do([op for _, op in chosen], study, caches, kept.results.rows, wanted)
     say(f"{to_do(len(todo), len(chosen), 'operation')}; those that take most first")
     if todo:
         save(kept)  # a place that cannot be written is told before anything is measured
     begun: list[str] = []
     interrupted = add_each(kept, _measure(ops, todo, wanted, progress, begun), now, _key)
-    known, ceilings = {_key(row): row for row in kept.results.rows}, load_ceilings(threads=torch_threads())
-    rows: list[Row] = []
-    for place, op in enumerate(merged):
-        if names and op.op not in names:
-            continue
-        for row in (known.get(_key_of(op, study, cache)) for cache in caches):
-            if row is not None:
-                in_place(row, place, op)
-                row.bound_ms = bound_of(row, ceilings)
-                rows.append(row)
+    known = {_key(row): row for row in kept.results.rows}
+    found = [(place, op, known.get(_key_of(op, study, cache))) for place, op in chosen for cache in caches]
+    rows = _of_this_study([(place, op, row) for place, op, row in found if row is not None])
     return Outcome(Results(kept.results.conditions, rows), len(todo) - len(begun), interrupted, kept=True)
+
+
+def _still_to_do(
+    ops: Sequence[StudyOp], study: str, caches: Sequence[str], rows: Sequence[Row], wanted: Wanted
+) -> list[StudyOp]:
+    """Those without a result from each cache, less those that can have none."""
+    from longpole.bench.mine import NEVER
+
+    done = {_key(row) for row in rows if is_done(row, wanted)}
+    never = {_key(row)[:-1] for row in rows if row.note == NEVER}
+    keys = [[_key_of(op, study, cache) for cache in caches] for op in ops]
+    return [
+        op
+        for op, each in zip(ops, keys, strict=True)
+        if not done.issuperset(each) and each[0][:-1] not in never  # the cache, which is last, does not matter there
+    ]
+
+
+def _of_this_study(found: Sequence[tuple[int, StudyOp, Row]]) -> list[Row]:
+    """Rows with what the study says of them, its place for them included, and with bounds as they are known now."""
+    from longpole.bench.conditions import torch_threads
+    from longpole.bench.mine import bound_of, in_place
+
+    ceilings = load_ceilings(threads=torch_threads())
+    for place, op, row in found:
+        in_place(row, place, op)
+        row.bound_ms = bound_of(row, ceilings)
+    return [row for _, _, row in found]
 
 
 def _measure(

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -136,11 +135,10 @@ class KinetoBlock:
     def read(self, results: Any, builder: TraceBuilder, thread_lane: int) -> Piece:
         """Columns of the recorded events. `thread_lane` is the lane of the training thread."""
         events = results.events()
-        names = [event.name() for event in events]
-        self.allocations = sizes_of(compress(events, (name == MEMORY for name in names)), self._offset_ns)
-        ops = [event for event, name in zip(events, names, strict=True) if name != MEMORY]
-        ops_names = [name for name in names if name != MEMORY]
-        return read_events(ops, ops_names, builder, self._offset_ns, thread_lane, shapes=self._shapes)
+        named = [(event, event.name()) for event in events]
+        self.allocations = sizes_of([event for event, name in named if name == MEMORY], self._offset_ns)
+        ops = [one for one in named if one[1] != MEMORY]
+        return read_events(ops, builder, self._offset_ns, thread_lane, shapes=self._shapes)
 
 
 def event_cost_ns(block: KinetoBlock, calls: int = 300) -> float | None:

@@ -28,20 +28,15 @@ ACCUMULATE = 1 << 62
 
 
 def read_events(
-    events: Sequence[Any],
-    names: Sequence[str],
-    builder: TraceBuilder,
-    offset_ns: int,
-    thread_lane: int,
-    *,
-    shapes: bool,
+    named: Sequence[tuple[Any, str]], builder: TraceBuilder, offset_ns: int, thread_lane: int, *, shapes: bool
 ) -> Piece:
-    """Columns of these events, whose names are `names`.
+    """Columns of events, given with their names.
 
     `offset_ns` leads from the clock of the marks to Kineto's; `thread_lane` is the lane of the training thread.
     """
-    if not events:
+    if not named:
         return events_piece({})
+    events, names = zip(*named, strict=True)
     kinds = [kind_of(event) for event in events]
     texts = _Texts(builder)
     columns: dict[str, Any] = {

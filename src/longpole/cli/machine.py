@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from longpole.cli.interrupted import leave_interrupted
+from longpole.cli.output import write_or_print, write_text
 from longpole.cli.run_folder import check_writable
+from longpole.cli.threads import THREADS
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 )
 @click.option("--again", is_flag=True, help="Measure again; the better of both is kept.")
 @click.option("--budget", type=click.FloatRange(5, 600), default=30.0, show_default=True, help="Seconds to spend.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads for torch; its own number where left out.")
+@click.option("--threads", type=THREADS, help="Threads for torch; its own number where left out.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
     "--peaks", is_flag=True, help="List data-sheet peaks with their sources (--json too), and measure nothing."
@@ -58,7 +59,7 @@ def command(
     if json_path is not None:
         _write_json(found, json_path)
     if html_path is not None:
-        _write(html_path, _page(found))
+        write_text(html_path, _page(found))
     if not quiet:
         click.echo("\n".join(_screen(found, fresh)), err=True)
 
@@ -97,18 +98,7 @@ def _tell_peaks(json_path: str | None) -> None:
 def _write_json(found: object, path: str) -> None:
     import msgspec
 
-    text = msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n"
-    if path == "-":
-        sys.stdout.write(text)
-    else:
-        _write(Path(path), text)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    write_or_print(path, msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
 
 
 def _page(found: Ceilings) -> str:

@@ -14,6 +14,7 @@ from longpole.bench.session import Outcome, Wanted, prepare, run_session
 from longpole.cli.interrupted import leave_interrupted
 from longpole.cli.ops_listing import list_mine, list_sizes, list_suites
 from longpole.cli.ops_report import check_places, publish
+from longpole.cli.threads import THREADS
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _SUITES_HELP = "deepbench-train, deepbench-inference-server, deepbench-inference-device, modern, mine=STUDY.json."
 _CACHE_HELP = "Caches as the last call left them, or emptied before each call."
 _DTYPES = ["fp32", "fp64", "tf32", "bf16", "fp16", "int8"]
-_MOST_THREADS = 1024  # the system gives a process no more stacks than it has room for, and torch then ends by a signal
 _EACH_HELP = "At most, to measure one piece of one size; never fewer than 5 samples."
 
 
@@ -61,9 +61,7 @@ class OpsCommand(click.Command):
 )
 @click.option("--dtype", default="fp32", show_default=True, type=click.Choice(_DTYPES))
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
-@click.option(
-    "--threads", type=click.IntRange(1, _MOST_THREADS), help="Threads for torch; its own number where left out."
-)
+@click.option("--threads", type=THREADS, help="Threads for torch; its own number where left out.")
 @click.option(
     "--cache",
     default="hot",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from longpole.cli.ops_report import write
+from longpole.cli.output import write_or_print
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,4 +56,4 @@ def _said(counts: dict[str, int]) -> str:
 def _write_json(path: str, document: dict[str, Any]) -> None:
     import msgspec
 
-    write(path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+    write_or_print(path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from longpole.cli.output import write_or_print
 from longpole.cli.run_folder import check_writable
 from longpole.errors import LongpoleError
 
@@ -39,13 +40,13 @@ def publish(results: Results, options: dict[str, Any]) -> None:
 
     pairs = _beside(results, options)
     if options["json_path"]:
-        write(options["json_path"], to_json(results))
+        write_or_print(options["json_path"], to_json(results))
     if options["csv_path"]:
-        write(options["csv_path"], to_csv(results.rows))
+        write_or_print(options["csv_path"], to_csv(results.rows))
     if options["html_path"]:
-        write(options["html_path"], page(results, pairs))
+        write_or_print(options["html_path"], page(results, pairs))
     if options["markdown_path"]:
-        write(options["markdown_path"], "\n".join(markdown(results)) + "\n")
+        write_or_print(options["markdown_path"], "\n".join(markdown(results)) + "\n")
     if not options["quiet"]:
         click.echo("\n".join(_screen(results, pairs, options)), err=True)
 
@@ -95,14 +96,3 @@ def _remarks(
         if met < len(timed):
             found.append(f"{name} has no result for {len(timed) - met} of these {len(timed)}")
     return [f"  {sentence}." for sentence in found]
-
-
-def write(path: str, text: str) -> None:
-    """To stdout where the path is "-"."""
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place") from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from longpole.analysis.study import Study
     from longpole.cli.run_folder import Places
@@ -76,7 +76,15 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise LongpoleError(f"cannot write {path}: {error.strerror}; the other reports are written") from error
+        raise LongpoleError(f"cannot write {path}: {error.strerror}; choose another place") from error
+
+
+def write_or_print(place: str, text: str) -> None:
+    """To a file, or to stdout where the place is "-"."""
+    if place == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(Path(place), text)
 
 
 def _perfetto(trace: Trace, places: Places) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from longpole.cli.interrupted import leave_interrupted
+from longpole.cli.threads import THREADS
 from longpole.errors import LongpoleError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ FULL_BUDGET_S, FULL_RUNS = 600.0, 1
 @click.option("--runs", type=click.IntRange(1, 20), help="Fresh processes for each.  [default: 3, and 1 with --full]")
 @click.option("--parallel/--no-parallel", default=True, show_default=True,
               help="Run each with a smaller batch and with other threads, too.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Threads for torch; its own number where left out.")
+@click.option("--threads", type=THREADS, help="Threads for torch; its own number where left out.")
 @click.option("--again", is_flag=True, help="Forget results kept from earlier; else they are used.")
 @click.option("-o", "--output", default=_FOLDER, show_default=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="Keep results there.")  # fmt: skip
